@@ -1,0 +1,92 @@
+"""What the loop says happened, and what a callback may ask of it: data, both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from .state import TrainState
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """One moment of the loop. It lends its state: clone what you keep.
+
+    Attributes:
+        step: optimizer-step attempts so far, skipped ones included.
+        epoch: epochs finished so far.
+        state: the run at this moment.
+    """
+
+    step: int
+    epoch: int
+    state: TrainState
+
+
+@attrs.frozen(kw_only=True)
+class StepEnd(Event):
+    """An optimizer step was attempted. `metrics` are 0-d tensors still on the device."""
+
+    metrics: Mapping[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class EpochEnd(Event):
+    """The training split was seen once more."""
+
+
+@attrs.frozen(kw_only=True)
+class Validated(Event):
+    """Validation (`split` val) or an evaluator (`split` eval) ended; `metrics` are floats."""
+
+    split: str
+    metrics: Mapping[str, float]
+
+
+@attrs.frozen(kw_only=True)
+class Saved(Event):
+    """A checkpoint is on disk."""
+
+    path: Path
+
+
+@attrs.frozen(kw_only=True)
+class Stopping(Event):
+    """The loop is about to end, and why."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Save:
+    """Write a checkpoint named `name` under `directory`; `keep` names the only ones to keep there (None keeps all)."""
+
+    directory: str
+    name: str
+    keep: tuple[str, ...] | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Stop:
+    """End the run after this event."""
+
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class Log:
+    """Write a row of metrics."""
+
+    split: str
+    metrics: Mapping[str, float]
+
+
+@attrs.frozen(kw_only=True)
+class Validate:
+    """Run validation and the evaluators now."""
+
+
+Action = Save | Stop | Log | Validate

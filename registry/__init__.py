@@ -1,0 +1,1 @@
+"""Mechanism only: errors as data, frozen components, an immutable registry. Imports neither torch nor ftrainer."""
