@@ -19,11 +19,13 @@ class Event:
         step: optimizer-step attempts so far, skipped ones included.
         epoch: epochs finished so far.
         state: the run at this moment.
+        elapsed: seconds of training so far, those before a resume included; the only clock a pure callback may read.
     """
 
     step: int
     epoch: int
     state: TrainState
+    elapsed: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +38,14 @@ class StepEnd(Event):
 @attrs.frozen(kw_only=True)
 class EpochEnd(Event):
     """The training split was seen once more."""
+
+
+@attrs.frozen(kw_only=True)
+class Logged(Event):
+    """The loop fetched the training metrics from the device for the loggers; `metrics` are floats."""
+
+    metrics: Mapping[str, float]
+    split: str = "train"
 
 
 @attrs.frozen(kw_only=True)
@@ -62,11 +72,14 @@ class Stopping(Event):
 
 @attrs.frozen(kw_only=True)
 class Save:
-    """Write a checkpoint named `name` under `directory`; `keep` names the only ones to keep there (None keeps all)."""
+    """Write a checkpoint named `name` under `directory`; once it stands, remove those named by `drop`.
+
+    A callback drops what it asked for itself, so that two of them may share a directory.
+    """
 
     directory: str
     name: str
-    keep: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
