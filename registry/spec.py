@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar, dataclass_transform
 import attrs
 from frozendict import frozendict
 
-from .issue import ConfigPath
+from .issue import ConfigError, ConfigPath, Issue
 
 C = TypeVar("C")
 
@@ -79,7 +79,23 @@ class Deferred:
     def build(self, **extra: Any) -> Any:
         """Call the factory, nested specs first."""
         kwargs = {name: build_nested(value) for name, value in self.kwargs.items()}
-        return self.factory(*(build_nested(value) for value in self.args), **kwargs, **extra)
+        args = tuple(build_nested(value) for value in self.args)
+        return call_at(self.path, self.factory, args, {**kwargs, **extra})
+
+
+def call_at(path: ConfigPath, factory: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call a factory on behalf of a place in a configuration.
+
+    Raises:
+        ConfigError: the factory refused its arguments; a `ConfigError` of its own gets the path in front, a
+            `ValueError`, `TypeError` or `OSError` becomes an issue at `path`.
+    """
+    try:
+        return factory(*args, **kwargs)
+    except ConfigError as error:
+        raise ConfigError([issue.under(path) for issue in error.issues]) from error
+    except (ValueError, TypeError, OSError) as error:
+        raise ConfigError([Issue(path=path, problem=f"{type(error).__name__}: {error}")]) from error
 
 
 def build_nested(value: Any) -> Any:

@@ -1,0 +1,76 @@
+"""Plugins: modules with `register(registry) -> registry`, loaded only where a configuration names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from .issue import ConfigError, ConfigPath, Issue
+from .registry import Registry
+from .settings import Settings
+from .targets import forbidden, import_module
+
+GROUP = "ftrainer.plugins"
+
+
+def load_plugins(
+    registry: Registry, imports: Sequence[str], settings: Settings, path: ConfigPath = ("imports",)
+) -> Registry:
+    """Hand the registry from plugin to plugin.
+
+    Args:
+        registry: what is known already.
+        imports: module names, or names of installed entry points of the group `ftrainer.plugins`.
+        settings: what is allowed; the result carries them.
+        path: the config path of `imports`.
+
+    Raises:
+        ConfigError: something is not allowed or not there, or a plugin registers a key twice, or returns no registry.
+    """
+    installed = installed_plugins()
+    modules = [installed.get(name, name) for name in imports]
+    issues = [forbidden(module, settings, "allow_imports", (*path, i)) for i, module in enumerate(modules)]
+    found = [issue for issue in issues if issue]
+    if found:
+        raise ConfigError(found)
+    registry = registry.under(settings)
+    for index, module in enumerate(modules):
+        registry = _load(registry, import_module(module, (*path, index)), (*path, index))
+    return registry
+
+
+def installed_plugins() -> dict[str, str]:
+    """Entry points of the group `ftrainer.plugins`: name to module. Nothing is imported."""
+    return {point.name: point.value.partition(":")[0] for point in entry_points(group=GROUP)}
+
+
+def _load(registry: Registry, module: ModuleType, path: ConfigPath) -> Registry:
+    register = getattr(module, "register", None)
+    if not callable(register):
+        raise ConfigError([_no_register(module, path)])
+    try:
+        result: Any = register(registry)
+    except ConfigError as error:
+        raise ConfigError([issue.under(path) for issue in error.issues]) from error
+    if not isinstance(result, Registry):
+        raise ConfigError([_no_registry(module, result, path)])
+    return result
+
+
+def _no_register(module: ModuleType, path: ConfigPath) -> Issue:
+    return Issue(
+        path=path,
+        problem=f"{module.__name__} is no plugin: it has no function `register`",
+        hint="add `def register(registry): return registry.register('my.key', MyComponent)`",
+    )
+
+
+def _no_registry(module: ModuleType, result: object, path: ConfigPath) -> Issue:
+    return Issue(
+        path=path,
+        problem=f"{module.__name__}.register returned no registry",
+        found="None" if result is None else f"a {type(result).__name__}",
+        hint="a registry is immutable: write `return registry.register('my.key', MyComponent)`",
+    )

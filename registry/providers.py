@@ -1,0 +1,66 @@
+"""Who could provide a name that is not there: found by reading sources, never by running them."""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from .issue import nearest
+from .settings import Settings
+
+
+def provider_hint(key: str, settings: Settings) -> str | None:
+    """The import that would provide a key, as a hint; None where no allowed plugin registers it."""
+    modules = [module for module, file in plugin_files(settings.allowed_import_prefixes) if key in registered_in(file)]
+    if not modules:
+        return None
+    permission = "" if settings.allow_imports else " and settings: {allow_imports: true}"
+    return f"{modules[0]} registers it: add imports: [{modules[0]}]{permission}"
+
+
+def plugin_files(prefixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Modules under some packages, with their files; nothing is imported."""
+    for prefix in prefixes:
+        for folder in _folders(prefix.rstrip(".").split(".")):
+            for file in sorted(folder.rglob("*.py")):
+                parts = [*prefix.rstrip(".").split("."), *file.relative_to(folder).with_suffix("").parts]
+                yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
+
+
+def registered_in(file: Path) -> set[str]:
+    """The keys that a source registers, as far as they are written out: `….register("key", …)`."""
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args)
+    firsts = (call.args[0] for call in calls if getattr(call.func, "attr", None) == "register")
+    return {first.value for first in firsts if isinstance(first, ast.Constant) and isinstance(first.value, str)}
+
+
+def modules_near(name: str) -> tuple[str, ...]:
+    """Modules whose names resemble one that does not exist, beside its parent package; nothing is imported."""
+    *parents, _ = name.split(".")
+    for depth in range(len(parents), -1, -1):
+        folders = [str(folder) for folder in _folders(parents[:depth])] if depth else None
+        siblings = [module.name for module in pkgutil.iter_modules(folders)]
+        prefix = ".".join(parents[:depth])
+        if folders is None or folders:
+            wanted = name.split(".")[depth]
+            rest = name.split(".")[depth + 1 :]
+            return tuple(".".join(filter(None, [prefix, near, *rest])) for near in nearest(wanted, siblings))
+    return ()
+
+
+def _folders(parts: list[str]) -> list[Path]:
+    """The folders of a package, found from `sys.path` without importing its parents."""
+    search: list[str] | None = None
+    for part in parts:
+        spec = importlib.machinery.PathFinder.find_spec(part, search)
+        if spec is None or spec.submodule_search_locations is None:
+            return []
+        search = list(spec.submodule_search_locations)
+    return [Path(folder) for folder in search or []]

@@ -1,0 +1,69 @@
+"""Importing by name, which the settings must allow first."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from .issue import ConfigError, ConfigPath, Issue, nearest
+from .providers import modules_near
+from .settings import Settings
+
+
+def forbidden(module: str, settings: Settings, switch: str, path: ConfigPath) -> Issue | None:
+    """Why the settings keep a module from being imported; `switch` is the setting that must be true."""
+    if not getattr(settings, switch):
+        hint = f"set settings.{switch}: true if you trust this file"
+        return Issue(path=path, problem=f"needs settings.{switch}: true", found=repr(module), hint=hint)
+    if not settings.permits(module):
+        allowed = ", ".join(settings.allowed_import_prefixes) or "nothing: settings.allowed_import_prefixes is empty"
+        return Issue(
+            path=path,
+            problem="lies outside settings.allowed_import_prefixes",
+            found=repr(module),
+            expected=f"under {allowed}",
+        )
+    return None
+
+
+def import_module(name: str, path: ConfigPath) -> ModuleType:
+    """A module by its dotted name.
+
+    Raises:
+        ConfigError: there is no such module, or it cannot be read as Python.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or name
+        own = name == missing or name.startswith(missing + ".")
+        problem = f"no module named {missing!r}" if own else f"importing {name!r} failed: no module named {missing!r}"
+        issue = Issue(path=path, problem=problem, found=repr(name), nearest=modules_near(name) if own else ())
+        raise ConfigError([issue]) from error
+    except (ImportError, SyntaxError) as error:
+        raise ConfigError([Issue(path=path, problem=f"importing {name!r} failed: {error}")]) from error
+
+
+def import_target(name: str, settings: Settings, path: ConfigPath) -> Callable[..., Any]:
+    """What `_target_: package.module.Name` calls.
+
+    Raises:
+        ConfigError: the settings do not allow it, or there is no such thing, or it cannot be called.
+    """
+    module_name, _, attribute = name.rpartition(".")
+    issue = forbidden(module_name or name, settings, "allow_target", path)
+    if issue:
+        raise ConfigError([issue])
+    module = import_module(module_name, path)
+    target = getattr(module, attribute, None)
+    if target is None:
+        names = nearest(attribute, [n for n in vars(module) if not n.startswith("_")])
+        near = tuple(f"{module_name}.{n}" for n in names)
+        raise ConfigError(
+            [Issue(path=path, problem=f"{module_name} has no {attribute!r}", found=repr(name), nearest=near)]
+        )
+    if not callable(target):
+        raise ConfigError([Issue(path=path, problem="cannot be called", found=f"a {type(target).__name__}")])
+    return target
