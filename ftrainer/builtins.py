@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ftrainer.components.learners.supervised import Supervised
+from ftrainer.components.trainer import DefaultTrainer
+from registry import Registry
+
 # Keys are grouped by the configuration section that they serve.
 DATA: dict[str, Callable[..., Any]] = {}
 
@@ -18,9 +22,9 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {}
 
 SCHEDULES: dict[str, Callable[..., Any]] = {}
 
-LEARNERS: dict[str, Callable[..., Any]] = {}
+LEARNERS: dict[str, Callable[..., Any]] = {"learner.supervised": Supervised}
 
-TRAINERS: dict[str, Callable[..., Any]] = {}
+TRAINERS: dict[str, Callable[..., Any]] = {"trainer.default": DefaultTrainer}
 
 METRICS: dict[str, Callable[..., Any]] = {}
 
@@ -29,3 +33,15 @@ EVALUATORS: dict[str, Callable[..., Any]] = {}
 CALLBACKS: dict[str, Callable[..., Any]] = {}
 
 LOGGERS: dict[str, Callable[..., Any]] = {}
+
+
+def builtin_registry() -> Registry:
+    """A registry of everything that ships with ftrainer.
+
+    >>> "trainer.default" in builtin_registry()
+    True
+    """
+    registry = Registry()
+    for section in (DATA, IO, MODELS, LOSSES, OPTIMIZERS, SCHEDULES, LEARNERS, TRAINERS, METRICS, EVALUATORS, CALLBACKS, LOGGERS):
+        registry = registry.register_all(section)
+    return registry

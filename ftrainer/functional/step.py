@@ -1,12 +1,20 @@
-"""The step: gradients of phases, updates, followers, and a guard, as one pure function of (state, batch)."""
+"""The step: gradients of phases, updates, followers and a guard, as one pure function of (state, batch)."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypedDict
 
+import attrs
+import torch
 from torch import Tensor
+from torch.func import grad_and_value
 
-from .state import Tree
+from . import pytree
+from .precision import autocast
+from .random import fold_in
+from .redirect import redirect
+from .state import Program, StepPolicy, TrainState, Tree, with_hyper
 
 
 class Context(NamedTuple):
@@ -35,3 +43,264 @@ class Transform(Protocol):
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """Updates to add to `params`, and the new state, same structure, shapes and dtypes."""
         ...
+
+
+class Aux(TypedDict, total=False):
+    """What a loss says besides its value.
+
+    metrics: 0-d tensors to log. buffers: new buffers by role. count: examples behind the mean (default: the batch's).
+    """
+
+    metrics: dict[str, Tensor]
+    buffers: dict[str, Any]
+    count: Tensor
+
+
+LossFn = Callable[[Tree, TrainState, Any, Tensor], tuple[Tensor, Aux]]
+"""`(params, state, batch, key) -> (0-d loss, aux)`: `params` holds every role, `state` what earlier phases left."""
+
+
+@attrs.frozen(kw_only=True)
+class Phase:
+    """A loss and the parameter roles it moves.
+
+    Attributes:
+        name: the phase's name in `opt_state` and in the metrics.
+        wrt: the roles that the loss is differentiated by and the transform updates.
+        loss: see `LossFn`.
+        transform: turns gradients into updates.
+        every: the phase moves its roles on every k-th step only.
+    """
+
+    name: str
+    wrt: tuple[str, ...]
+    loss: LossFn
+    transform: Transform
+    every: int = 1
+
+    def select(self, params: Tree) -> Tree:
+        """The roles that this phase moves."""
+        return {role: params[role] for role in self.wrt}
+
+
+@attrs.frozen(kw_only=True)
+class Track:
+    """A slot that follows a role: `slot <- slot + tau * (params[source] - slot)` (Polyak target, EMA)."""
+
+    slot: str
+    source: str
+    tau: float | Tensor
+    every: int = 1
+
+
+class Composed(Protocol):
+    """A learner that is made of phases and tracks."""
+
+    def phases(self) -> tuple[Phase, ...]: ...
+
+    def tracks(self) -> tuple[Track, ...]: ...
+
+
+class Gradients(NamedTuple):
+    """One phase's outcome before anything moves."""
+
+    grads: Tree
+    loss: Tensor
+    metrics: dict[str, Tensor]
+    buffers: dict[str, Any]
+    count: Tensor
+
+
+def init_state(learner: Composed, key: Tensor, params: Tree, buffers: Tree) -> TrainState:
+    """Step zero: fresh optimizer states, slots that equal what they follow."""
+    zero = torch.zeros((), dtype=torch.int64)
+    slots: dict[str, Any] = {t.slot: pytree.map(torch.clone, params[t.source]) for t in learner.tracks()}
+    slots["epoch"], slots["lr_scale"] = zero.clone(), torch.ones((), dtype=torch.float64)
+    opt_state = {phase.name: phase.transform.init(phase.select(params)) for phase in learner.phases()}
+    return TrainState(
+        step=zero.clone(), tick=zero.clone(), key=key, params=params, buffers=buffers, opt_state=opt_state, slots=slots,
+        program=Program(learner=learner),
+    )  # fmt: skip
+
+
+def update(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
+    """One optimizer step: every phase in order, then the tracks; all of it or, where the guard says so, none of it.
+
+    Returns:
+        The new state, and 0-d metrics: the phases' own, `grad_norm` where one was needed, `skipped` (0.0 or 1.0).
+    """
+    learner, policy = with_hyper(learner, state.hyper), state.program.policy
+    key, new, judged, metrics = fold_in(state.key, state.tick), working(state), [], {}
+    for index, phase in enumerate(learner.phases()):
+        out = total(new, gradients(phase, new, batch, fold_in(key, index), policy))
+        out, norm = condition(policy, out)
+        new = apply_phase(phase, new, out)
+        judged += [out.loss, *norm.values()][: GUARDED[policy.guard]]
+        metrics |= {metric_name(learner, phase, name): value for name, value in (out.metrics | norm).items()}
+    new = attrs.evolve(follow(learner.tracks(), new), step=state.step + 1)
+    ok = all_finite(judged, state.step)
+    new = cleared(select(ok, new, state)) if judged else cleared(new)
+    return attrs.evolve(new, tick=state.tick + 1), metrics | {"skipped": (~ok).to(torch.float32)}
+
+
+def accumulate(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
+    """One micro-batch that moves nothing: its gradients, weighted by its examples, go to `slots["accum"]`."""
+    learner, policy = with_hyper(learner, state.hyper), state.program.policy
+    (phase,) = learner.phases()
+    view = working(state)
+    out = gradients(phase, view, batch, fold_in(fold_in(state.key, state.tick), 0), policy)
+    accum = add(view.slots["accum"], out) | {"buffers": {**view.buffers, **out.buffers}}
+    return attrs.evolve(state, slots={**state.slots, "accum": accum}, tick=state.tick + 1), {}
+
+
+GUARDED: Mapping[str, int] = {"grads": 2, "loss": 1, "off": 0}
+"""How many of a phase's (loss, gradient norm) the guard reads."""
+
+
+def gradients(phase: Phase, state: TrainState, batch: Any, key: Tensor, policy: StepPolicy) -> Gradients:
+    """Differentiate one phase's loss by the roles it moves; every draw inside comes from `key`."""
+
+    def loss_fn(moved: Tree) -> tuple[Tensor, Aux]:
+        with redirect(key), autocast(policy.precision, state.step.device.type):
+            return phase.loss({**state.params, **moved}, state, batch, key)
+
+    grads, (loss, aux) = grad_and_value(loss_fn, has_aux=True)(phase.select(state.params))
+    count = aux["count"] if "count" in aux else torch.full_like(state.slots["lr_scale"], batch_size(batch))
+    return Gradients(grads, loss, {"loss": loss, **aux.get("metrics", {})}, dict(aux.get("buffers", {})), count)
+
+
+def condition(policy: StepPolicy, out: Gradients) -> tuple[Gradients, dict[str, Tensor]]:
+    """Gradients clipped to the policy's global norm (as `torch.nn.utils.clip_grad_norm_`), and the norm where needed."""
+    if policy.guard != "grads" and policy.clip_norm is None:
+        return out, {}
+    norm = global_norm(out.grads)
+    if policy.clip_norm is None:
+        return out, {"grad_norm": norm}
+    scale = (policy.clip_norm / (norm + 1e-6)).clamp(max=1.0)
+    return out._replace(grads=pytree.map(lambda g: g * scale.to(g.dtype), out.grads)), {"grad_norm": norm}
+
+
+def apply_phase(phase: Phase, state: TrainState, out: Gradients) -> TrainState:
+    """Move the phase's roles, on every `every`-th step."""
+    params, opt_state = phase.select(state.params), state.opt_state[phase.name]
+    updates, new_opt_state = phase.transform.update(out.grads, opt_state, params, context(state, phase.every))
+    fires = due(state.step, phase.every)
+    return attrs.evolve(
+        state,
+        params={**state.params, **choose(fires, pytree.map(torch.add, params, updates), params)},
+        opt_state={**state.opt_state, phase.name: choose(fires, new_opt_state, opt_state)},
+        buffers={**state.buffers, **out.buffers},
+    )
+
+
+def follow(tracks: tuple[Track, ...], state: TrainState) -> TrainState:
+    """Move every slot towards the role it follows."""
+    slots = dict(state.slots)
+    for track in tracks:
+        moved = pytree.map(lambda s, p, tau=track.tau: s + tau * (p - s), slots[track.slot], state.params[track.source])
+        slots[track.slot] = choose(due(state.step, track.every), moved, slots[track.slot])
+    return attrs.evolve(state, slots=slots)
+
+
+# Accumulation: sums weighted by example count, so that micro-batches of different size weigh what they should.
+
+
+def with_accumulator(state: TrainState, example: Any) -> TrainState:
+    """A state whose step may be split over micro-batches; the example batch tells which metrics its phase logs.
+
+    Raises:
+        ValueError: the learner has several phases, of which later ones read what earlier ones moved.
+    """
+    phases = state.program.learner.phases()
+    if len(phases) != 1:
+        names = ", ".join(phase.name for phase in phases)
+        raise ValueError(f"gradients accumulate over micro-batches for learners of one phase; this one has {names}")
+    out = gradients(phases[0], state, example, state.key, state.program.policy)
+    accum = {
+        "grads": pytree.map(torch.zeros_like, out.grads),
+        "metrics": pytree.map(torch.zeros_like, out.metrics),
+        "count": torch.zeros_like(state.slots["lr_scale"]),
+        "buffers": pytree.map(torch.clone, state.buffers),
+    }
+    return attrs.evolve(state, slots={**state.slots, "accum": accum})
+
+
+def working(state: TrainState) -> TrainState:
+    """The state as the running micro-batches left it: buffers move within an accumulated step, or fall with it."""
+    accum = state.slots.get("accum")
+    return state if accum is None else attrs.evolve(state, buffers=accum["buffers"])
+
+
+def add(accum: Tree, out: Gradients) -> Tree:
+    """The accumulator with one more micro-batch in it."""
+    grads = pytree.map(lambda a, g: a + g * out.count.to(g.dtype), accum["grads"], out.grads)
+    metrics = pytree.map(lambda a, m: a + m * out.count.to(m.dtype), accum["metrics"], out.metrics)
+    return {**accum, "grads": grads, "metrics": metrics, "count": accum["count"] + out.count}
+
+
+def total(state: TrainState, out: Gradients) -> Gradients:
+    """The mean over all examples since the last update; `out` itself where nothing accumulates."""
+    if "accum" not in state.slots:
+        return out
+    accum = add(state.slots["accum"], out)
+    grads, metrics = pytree.map(lambda s: s / accum["count"].to(s.dtype), (accum["grads"], accum["metrics"]))
+    return out._replace(grads=grads, metrics=metrics, loss=metrics["loss"], count=accum["count"])
+
+
+def cleared(state: TrainState) -> TrainState:
+    """The state with an empty accumulator, if it has one."""
+    if "accum" not in state.slots:
+        return state
+    accum = state.slots["accum"]
+    zeros = pytree.map(torch.zeros_like, {name: accum[name] for name in ("grads", "metrics", "count")})
+    return attrs.evolve(state, slots={**state.slots, "accum": {**zeros, "buffers": state.buffers}})
+
+
+# Small parts.
+
+
+def context(state: TrainState, every: int = 1) -> Context:
+    """What the step tells a transform. A phase that moves on every k-th step has moved `step // k` times."""
+    count = state.step if every == 1 else state.step // every
+    return Context(state.step, state.slots["epoch"], count, state.slots["lr_scale"])
+
+
+def due(step: Tensor, every: int) -> Tensor | None:
+    """Whether the step about to be made is an `every`-th one; None where every step is."""
+    return None if every == 1 else (step + 1) % every == 0
+
+
+def choose(fires: Tensor | None, new: Tree, old: Tree) -> Tree:
+    """`new` where `fires` (None: always), else `old`, leaf by leaf; leaves that did not move cost nothing."""
+    if fires is None:
+        return new
+    return pytree.map(lambda n, o: o if n is o else torch.where(fires, n, o), new, old)
+
+
+def select(ok: Tensor, new: TrainState, old: TrainState) -> TrainState:
+    """The new state if `ok`, else the old one, without a branch."""
+    return choose(ok, new, old)
+
+
+def all_finite(values: list[Tensor], like: Tensor) -> Tensor:
+    """0-d bool: whether every 0-d tensor is finite."""
+    ok = torch.ones_like(like, dtype=torch.bool)
+    for value in values:
+        ok = ok & torch.isfinite(value)
+    return ok
+
+
+def global_norm(tree: Tree) -> Tensor:
+    """The 2-norm of all leaves together, 0-d."""
+    squares = [leaf.square().sum() for leaf in pytree.leaves(tree)]
+    return torch.stack(squares).sum().sqrt()
+
+
+def batch_size(batch: Any) -> int:
+    """The leading dimension of a batch's tensors."""
+    return next(leaf.shape[0] for leaf in pytree.leaves(batch) if isinstance(leaf, Tensor) and leaf.dim())
+
+
+def metric_name(learner: Composed, phase: Phase, name: str) -> str:
+    """`loss` where there is one phase, `critic/loss` where there are several."""
+    return name if len(learner.phases()) == 1 else f"{phase.name}/{name}"

@@ -1,0 +1,1 @@
+"""Algorithms: each a spec with `init`, `update` and `evaluate`."""

@@ -1,0 +1,1 @@
+"""Every private or unstable third-party API, behind one small module each."""

@@ -1,0 +1,1 @@
+"""The loop, what it leaves on disk, and the device it runs on."""

@@ -1,0 +1,63 @@
+"""The one device of a run and how it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ftrainer.functional import pytree
+from registry.issue import invalid
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one.
+
+    Raises:
+        ConfigError: `cuda` was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise invalid("this machine has no usable GPU", "run", "device", found="cuda", hint="set `run.device: auto`")
+    return torch.device(name)
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse an arithmetic that the device does not have.
+
+    Raises:
+        ConfigError: `tf32` or `fp16-mixed` without a GPU.
+    """
+    if precision in ("tf32", "fp16-mixed") and device.type != "cuda":
+        raise invalid(f"{precision} needs a GPU; this run is on the CPU", "run", "precision", found=precision,
+                      hint="use fp32, bf16-mixed or fp64")  # fmt: skip
+
+
+@contextmanager
+def numerics(precision: str, deterministic: bool) -> Iterator[None]:
+    """Torch's global switches for the time of a run, put back afterwards."""
+    matmul, algorithms = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.use_deterministic_algorithms(deterministic or algorithms, warn_only=warn_only)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
+
+
+def to_device(tree: Any, device: torch.device, precision: str = "fp32") -> Any:
+    """Tensors moved (and floats widened under `fp64`); a tensor that is right already is not copied."""
+
+    def move(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        widen = precision == "fp64" and leaf.is_floating_point()
+        return leaf.to(device=device, dtype=torch.float64 if widen else leaf.dtype, non_blocking=True)
+
+    return pytree.map(move, tree)

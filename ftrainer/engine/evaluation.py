@@ -1,0 +1,54 @@
+"""Judging a state on a whole split: means weighted by examples, metrics over everything at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ftrainer.components.base import Batch, Metric
+from ftrainer.functional import pytree
+
+
+def evaluate_split(
+    judge: Callable[[Batch], dict[str, Any]], batches: Iterable[Batch], metrics: Sequence[Metric] = ()
+) -> dict[str, float]:
+    """Run `judge` over a split.
+
+    Args:
+        judge: a learner's `evaluate` at some state: 0-d means with their example `count`, and under `examples` the
+            `(outputs, targets, mask)` that `metrics` see concatenated.
+        batches: the split.
+        metrics: figures over the whole split, not means of figures over batches.
+
+    Returns:
+        Plain numbers by name; empty for an empty split.
+    """
+    results = [judge(batch) for batch in batches]
+    if not results:
+        return {}
+    counts = torch.stack([torch.as_tensor(r["count"], dtype=torch.float64).cpu() for r in results])
+    figures = {name: mean(results, name, counts) for name in results[0] if name not in ("count", "examples")}
+    if metrics:
+        outputs, targets = collected([r["examples"] for r in results])
+        for metric in metrics:
+            figures |= {name: float(value) for name, value in metric.compute(outputs, targets).items()}
+    return figures
+
+
+def mean(results: Sequence[dict[str, Any]], name: str, counts: Tensor) -> float:
+    """The mean over examples of a figure that each batch gives as its own mean."""
+    values = torch.stack([r[name].to(torch.float64).cpu() for r in results])
+    return float((values * counts).sum() / counts.sum())
+
+
+def collected(examples: Sequence[tuple[Any, Any, Tensor | None]]) -> tuple[Any, Any]:
+    """Outputs and targets of all batches, padding left out, joined along the batch dimension."""
+
+    def join(part: int) -> Any:
+        kept = [e[part] if e[2] is None else pytree.map(lambda x, m=e[2]: x[m], e[part]) for e in examples]
+        return pytree.map(lambda *xs: torch.cat(xs), kept[0], *kept[1:])
+
+    return join(0), join(1)

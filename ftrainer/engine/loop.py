@@ -1,0 +1,246 @@
+"""The outer loop: one state threaded through one step, batch after batch, and told as events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ftrainer.components.base import Batch, Data, RunInfo
+from ftrainer.components.data.adapt import as_data
+from ftrainer.functional import pytree
+from ftrainer.functional.events import (
+    Action,
+    EpochEnd,
+    Event,
+    Log,
+    Save,
+    Saved,
+    StepEnd,
+    Stop,
+    Stopping,
+    Validate,
+    Validated,
+)
+from ftrainer.functional.state import TrainState
+
+from .accelerator import to_device
+from .evaluation import evaluate_split
+from .journal import Journal
+from .position import Clock
+from .reactions import Reactions
+from .saving import Saver
+from .stepper import Stepper, accumulate, evaluate, update
+
+log = logging.getLogger("ftrainer.run")
+
+
+def fit(state: TrainState, data: Any, *, donate: bool = False) -> TrainState:
+    """Train to the end that the program's `trainer` names.
+
+    Args:
+        state: where to begin, from `build` or from an earlier `fit`. It stays valid unless it is donated.
+        data: what `build` gave, a torch `DataLoader`, or a list of batches.
+        donate: hand the state over: its tensors are overwritten, and memory for a second copy is saved.
+
+    Returns:
+        The state after the last step.
+    """
+    for event in iterate(state, data, donate=donate):
+        state = event.state
+    return state
+
+
+def iterate(
+    state: TrainState,
+    data: Any,
+    *,
+    donate: bool = False,
+    memories: list[Any] | None = None,
+    interrupted: Callable[[], str | None] = lambda: None,
+    out_dir: Any = None,
+) -> Iterator[Event]:
+    """The same as a generator of events; draining it is training.
+
+    Args:
+        memories: what the callbacks remember, from a checkpoint.
+        interrupted: asked between steps; a reason ends the run.
+        out_dir: where checkpoints and logs with relative paths go; the program's `run.out_dir` by default.
+
+    Yields:
+        StepEnd, EpochEnd, Validated, Saved and, last, Stopping. An event lends its state: clone to keep.
+    """
+    run = Loop(state if donate else pytree.map(clone, state), as_data(data), memories, interrupted)
+    with run.journal, run.saver:
+        yield from run.events()
+
+
+def clone(leaf: Any) -> Any:
+    """A tensor's copy; anything else as it is."""
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
+class Loop:
+    """One run of the loop: its settings, what it moves, and whom it tells."""
+
+    def __init__(self, state: TrainState, data: Data, memories: list[Any] | None, interrupted: Callable[[], str | None]):
+        program = state.program
+        self.trainer, self.run, self.program = program.trainer, program.run, program
+        self.data, self.interrupted = data, interrupted
+        self.clock = Clock(data.n_batches("train"), self.trainer.grad_accum_steps)
+        self.total = self.trainer.total_steps(self.clock.steps_per_epoch)
+        self.tick = int(state.tick)
+        self.stepper = Stepper(state, self.run.compile)
+        self.reactions = Reactions(program.callbacks, memories)
+        self.journal = Journal(program.loggers, self.info())
+        self.saver = Saver(program, self.reactions)
+        self.bad_in_a_row = 0
+        self.pending: list[tuple[int, Tensor]] = []
+        self.saves: list[Save] = []
+        self.reason: str | None = None
+
+    def info(self) -> RunInfo:
+        """What the loggers may know."""
+        return RunInfo(
+            name=self.run.name, out_dir=self.run.directory, total_steps=self.total, start_step=self.step,
+            config=self.program.config,
+        )  # fmt: skip
+
+    @property
+    def step(self) -> int:
+        """Optimizer-step attempts so far."""
+        return self.clock.attempts(self.tick)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished so far."""
+        return self.clock.epoch(self.tick)
+
+    def events(self) -> Iterator[Event]:
+        """The run, epoch by epoch, to its end."""
+        while self.step < self.total and self.reason is None:
+            yield from self.one_epoch()
+        yield from self.finish()
+
+    def one_epoch(self) -> Iterator[Event]:
+        """What is left of the current epoch."""
+        epoch = self.epoch
+        self.stepper.set("slots/epoch", epoch)
+        for batch in self.data.batches("train", epoch, self.clock.index(self.tick)):
+            applies = self.clock.applies(self.tick)
+            metrics = self.stepper(update if applies else accumulate, self.placed(batch))
+            self.tick += 1
+            if applies:
+                yield from self.after_step(metrics)
+                if self.reason is not None or self.step >= self.total:
+                    return
+
+    def placed(self, batch: Batch) -> Batch:
+        """The batch on the run's device, in the run's arithmetic."""
+        return to_device(batch, self.stepper.device, self.program.policy.precision)
+
+    def after_step(self, metrics: Mapping[str, Tensor]) -> Iterator[Event]:
+        """Everything that hangs on one attempt: logging, an epoch's end, validation, and saving last of all."""
+        self.pending.append((self.step, metrics["skipped"]))
+        if self.step % self.trainer.log_every_n_steps == 0 or self.step == self.total:
+            self.journal.write(self.step, self.epoch, "train", numbers(metrics))
+            self.judge_pending()
+        yield from self.tell(StepEnd(**self.moment(), metrics=metrics))
+        ended = self.clock.index(self.tick) == 0
+        if ended:
+            self.stepper.set("slots/epoch", self.epoch)
+            yield from self.tell(EpochEnd(**self.moment()))
+        if self.validates(ended):
+            yield from self.validate()
+        if ended and self.trainer.eval_every_n_epochs and self.epoch % self.trainer.eval_every_n_epochs == 0:
+            yield from self.run_evaluators()
+        yield from self.save_all()
+        self.reason = self.reason or self.interrupted()
+
+    def moment(self) -> dict[str, Any]:
+        """What every event says."""
+        return {"step": self.step, "epoch": self.epoch, "state": self.stepper.state, "elapsed": self.elapsed}
+
+    def tell(self, event: Event) -> Iterator[Event]:
+        """Yield an event, let the callbacks react, and do what they ask."""
+        yield event
+        for action in self.reactions(event):
+            yield from self.act(action)
+
+    def act(self, action: Action) -> Iterator[Event]:
+        """Do one thing that a callback asked for; saving waits until everything at this step is over."""
+        if isinstance(action, Save):
+            self.saves.append(action)
+        elif isinstance(action, Stop):
+            self.reason = self.reason or action.reason
+        elif isinstance(action, Log):
+            self.journal.write(self.step, self.epoch, action.split, action.metrics)
+        elif isinstance(action, Validate):
+            yield from self.validate()
+            yield from self.run_evaluators()
+
+    def validates(self, epoch_ended: bool) -> bool:
+        """Whether validation is due."""
+        by_step, by_epoch = self.trainer.val_every_n_steps, self.trainer.val_every_n_epochs
+        if by_step is not None and self.step % by_step == 0:
+            return True
+        return epoch_ended and by_epoch is not None and self.epoch % by_epoch == 0
+
+    def validate(self) -> Iterator[Event]:
+        """Judge the validation split, if there is one."""
+        if not self.data.n_batches("val"):
+            return
+        batches = (self.placed(batch) for batch in self.data.batches("val", 0))
+        metrics = evaluate_split(lambda b: self.stepper(evaluate, b), batches, self.program.learner.metrics)
+        yield from self.report("val", metrics)
+
+    def run_evaluators(self) -> Iterator[Event]:
+        """Let every evaluator judge the state in its own world."""
+        for name, evaluator in self.program.evaluators.items():
+            figures = evaluator.evaluate(self.stepper.state)
+            prefix = "" if len(self.program.evaluators) == 1 else f"{name}/"
+            yield from self.report("eval", {prefix + key: float(value) for key, value in figures.items()})
+
+    def report(self, split: str, metrics: Mapping[str, float]) -> Iterator[Event]:
+        """Log a judgement and tell of it."""
+        self.journal.write(self.step, self.epoch, split, metrics)
+        yield from self.tell(Validated(**self.moment(), split=split, metrics=metrics))
+
+    def judge_pending(self) -> None:
+        """Count the bad steps since the last look: the one place where the host waits for the device."""
+        steps, flags = zip(*self.pending, strict=True)
+        self.pending.clear()
+        for step, skipped in zip(steps, torch.stack(flags).tolist(), strict=True):
+            self.bad_in_a_row = self.bad_in_a_row + 1 if skipped else 0
+            if skipped:
+                log.warning("step %d was skipped: its loss or gradients were not finite", step)
+            if self.bad_in_a_row >= self.trainer.max_bad_steps:
+                self.reason = f"{self.bad_in_a_row} steps in a row were not finite, the last at step {step}"
+                return
+
+    def save_all(self) -> Iterator[Event]:
+        """Write the checkpoints asked for at this step."""
+        for save in self.saves:
+            path = self.saver(save, self.stepper.state, tick=self.tick, step=self.step, epoch=self.epoch)
+            yield Saved(**self.moment(), path=path)
+        self.saves.clear()
+
+    def finish(self) -> Iterator[Event]:
+        """Last judgements, last callbacks, last checkpoint."""
+        complete = self.reason is None
+        if complete:
+            yield from self.run_evaluators()
+        yield from self.tell(Stopping(**self.moment(), reason=self.reason or "finished"))
+        yield from self.save_all()
+
+
+def numbers(metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    """Metrics on the host, in one transfer."""
+    if not metrics:
+        return {}
+    values = torch.stack([value.detach().to(torch.float64) for value in metrics.values()]).tolist()
+    return dict(zip(metrics, values, strict=True))

@@ -1,0 +1,78 @@
+"""A state threaded through jitted functions, flat between steps so that nothing is rebuilt on the way."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ftrainer.functional import pytree, step
+from ftrainer.functional.jit import Compiled, Jitted, abstract_signature, jit
+from ftrainer.functional.state import TrainState
+
+
+def update(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
+    """The program's step."""
+    return state.program.learner.update(state, batch)
+
+
+def accumulate(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
+    """The program's step without its update."""
+    return step.accumulate(state.program.learner, state, batch)
+
+
+def evaluate(state: TrainState, batch: Any) -> dict[str, Any]:
+    """The program's judgement of one batch."""
+    return state.program.learner.evaluate(state, batch)
+
+
+class Stepper:
+    """Owns the leaves of a state and moves them.
+
+    Args:
+        state: where to begin. Its tensors are overwritten as training goes on, so `state` always is the present one.
+        backend: as for `jit`.
+    """
+
+    def __init__(self, state: TrainState, backend: str):
+        self.state = state
+        self._slim = attrs.evolve(state, program=state.program.step_part())
+        self._leaves = pytree.leaves(self._slim)
+        self._places = dict(zip(pytree.paths(self._slim), self._leaves, strict=True))
+        self._jitted = {fn: jitted(fn, backend, fn is not evaluate) for fn in (update, accumulate, evaluate)}
+        self._bound: dict[Any, Compiled] = {}
+
+    @property
+    def traces(self) -> int:
+        """How often a new signature was traced."""
+        return sum(fn.traces for fn in self._jitted.values())
+
+    def __call__(self, fn: Callable[..., Any], batch: Any) -> Any:
+        """Run `update`, `accumulate` or `evaluate` on a batch; the first two move the state and return metrics."""
+        tensors, signature = abstract_signature((batch,))
+        compiled = self._bound.get((fn, signature))
+        if compiled is None:
+            compiled = self._bound[fn, signature] = self._jitted[fn].lookup(self._slim, batch)[1]
+        with torch.no_grad():
+            out = compiled.run(*self._leaves, *tensors)
+        result = pytree.unflatten(compiled.outputs, out)
+        return result if fn is evaluate else result[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the state lives."""
+        return self.state.step.device
+
+    def set(self, path: str, value: float) -> None:
+        """Overwrite one 0-d leaf, named as a checkpoint names it (`slots/epoch`)."""
+        self._places[path].fill_(value)
+
+
+@functools.lru_cache(maxsize=None)
+def jitted(fn: Callable[..., Any], backend: str, donate: bool) -> Jitted:
+    """One jitted function per process, so that a second build of the same program finds its traces."""
+    return jit(fn, backend=backend, donate=donate)

@@ -1,0 +1,196 @@
+"""From a configuration to a trained state: the pipeline, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import attrs
+import torch
+
+from ftrainer.builtins import builtin_registry
+from ftrainer.components.base import Data, DataSpec, Model
+from ftrainer.config import (
+    ResolvedConfig,
+    RunSettings,
+    Settings,
+    resolve_config,
+    validate_post_model,
+    validate_preflight,
+)
+from ftrainer.engine.accelerator import check_precision, pick_device, to_device
+from ftrainer.engine.loop import fit
+from ftrainer.engine.position import Clock
+from ftrainer.functional import random, step
+from ftrainer.functional.state import Program, StepPolicy, TrainState
+from ftrainer.model import build_model
+from registry import ConfigError, Registry, check, instantiate, load_plugins
+
+Config = str | Path | Mapping[str, Any]
+Overrides = Mapping[str, Any] | Sequence[str] | None
+
+LEARNER_PARTS = ("model", "io", "loss", "optimizer", "scheduler", "metrics")
+"""Top-level keys whose components the learner receives, where it has a field of that name."""
+LOOP_PARTS = ("evaluators", "callbacks", "loggers")
+
+
+@attrs.frozen(kw_only=True)
+class Experiment:
+    """Every component of a configuration, built; nothing is loaded, drawn or written yet."""
+
+    resolved: ResolvedConfig
+    program: Program
+    data: DataSpec
+
+
+def build(cfg: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> tuple[TrainState, Data]:
+    """A state at step zero and the data to train it on.
+
+    Args:
+        cfg: a YAML file's path, or the same as a mapping.
+        overrides: values by dotted path, `{"trainer.max_steps": 200}`, or `key.path=value` texts.
+        registry: the built-in components unless given; `ftrainer.default_registry().register(key, factory)` adds one.
+
+    Raises:
+        ConfigError: with everything that is wrong, each with its place in the text.
+    """
+    return start(plan(cfg, overrides, registry=registry))
+
+
+def run_experiment(config_path: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> TrainState:
+    """The whole pipeline: resolve, validate, register, build the model, build the components, fit."""
+    state, data = build(config_path, overrides, registry=registry)
+    return fit(state, data, donate=True)
+
+
+def plan(cfg: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> Experiment:
+    """Resolve and validate a configuration and build its components."""
+    resolved = resolve_config(cfg, overrides or {})
+    validate_preflight(resolved)
+    with located(resolved):
+        registry = build_registry(resolved, registry)
+        validate_specs(resolved, registry)
+        model = build_model(registry, resolved.data["model"])
+        validate_post_model(resolved, registry, model.inputs)
+        return instantiate_value(resolved, registry, model)
+
+
+@contextmanager
+def located(resolved: ResolvedConfig) -> Iterator[None]:
+    """Give every configuration error raised inside its file, line and column."""
+    try:
+        yield
+    except ConfigError as error:
+        raise resolved.located(error) from error.__cause__
+
+
+def build_registry(resolved: ResolvedConfig, registry: Registry | None = None) -> Registry:
+    """The given registry, or the built-in one, with the plugins that `imports:` names."""
+    settings = resolved.section("settings", Settings)
+    return load_plugins(registry or builtin_registry(), resolved.data.get("imports", ()), settings, ("imports",))
+
+
+def validate_specs(resolved: ResolvedConfig, registry: Registry) -> None:
+    """Check every section's specs against the registry and its factories' signatures, before any is called.
+
+    Raises:
+        ConfigError: all that is wrong, at once.
+    """
+    issues = [i for name, inject in SECTIONS.items() for i in check(registry, part(resolved, name), (name,), inject)]
+    if issues:
+        raise ConfigError(issues)
+
+
+def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model) -> Experiment:
+    """Every section's component; the learner receives those that it is made of."""
+
+    def made(name: str, inject: Mapping[str, Any] = MappingProxyType({})) -> Any:
+        return instantiate(registry, part(resolved, name), (name,), inject)
+
+    parts = {"model": model, **{name: made(name) for name in LEARNER_PARTS if name != "model"}}
+    run, trainer = resolved.section("run", RunSettings), made("trainer")
+    program = Program(
+        learner=made("learner", {name: value for name, value in parts.items() if value is not None}),
+        policy=StepPolicy(guard=trainer.guard, clip_norm=trainer.grad_clip_norm, precision=run.precision),
+        run=run,
+        trainer=trainer,
+        config=resolved.data,
+        **{name: made(name) for name in LOOP_PARTS},
+    )
+    return Experiment(resolved=resolved, program=program, data=made("data"))
+
+
+SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"data": (), "io": (), "loss": (), "optimizer": (), "scheduler": (), "metrics": (), "learner": LEARNER_PARTS,
+     "trainer": (), "evaluators": (), "callbacks": (), "loggers": ()}
+)  # fmt: skip
+"""The sections that hold specs, each with the names that its component is handed besides."""
+
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {"learner": {"_type_": "learner.supervised"}, "metrics": (), "evaluators": {}, "callbacks": (), "loggers": ()}
+)
+
+
+def part(resolved: ResolvedConfig, name: str) -> Any:
+    """A section as written, or what stands for it where it is left out."""
+    value = resolved.data.get(name)
+    return DEFAULTS.get(name) if value is None else value
+
+
+def start(experiment: Experiment) -> tuple[TrainState, Data]:
+    """Open the data, infer the shapes from one batch, draw the initial weights."""
+    program = experiment.program
+    run, trainer = program.run, program.trainer
+    with located(experiment.resolved):
+        device = pick_device(run.device)
+        check_precision(run.precision, device)
+        data = experiment.data.open(seed=run.seed, device=device)
+        clock = Clock(data.n_batches("train"), trainer.grad_accum_steps)
+        total = trainer.total_steps(clock.steps_per_epoch)
+        program = attrs.evolve(program, learner=planned(program.learner, total, clock.steps_per_epoch))
+        return initial_state(program, data, device), data
+
+
+def initial_state(program: Program, data: Data, device: torch.device) -> TrainState:
+    """Step zero of a program."""
+    example = next(iter(data.batches("train", 0)))
+    state = program.learner.init(random.key(program.run.seed), to_device(example, torch.device("cpu")), LazyStatistics(data))
+    state = to_device(attrs.evolve(state, program=program), device, program.policy.precision)
+    if program.trainer.grad_accum_steps == 1:
+        return state
+    return step.with_accumulator(state, to_device(example, device, program.policy.precision))
+
+
+def planned(component: Any, total_steps: int, steps_per_epoch: int) -> Any:
+    """A component whose schedules, at any depth, know how long the run is."""
+    if not attrs.has(type(component)):
+        return component
+    fields = {f.name: getattr(component, f.name) for f in attrs.fields(type(component))}
+    changed = {name: planned(value, total_steps, steps_per_epoch) for name, value in fields.items()}
+    changed = {name: value for name, value in changed.items() if value is not fields[name]}
+    component = attrs.evolve(component, **changed) if changed else component
+    return component.resolve(total_steps, steps_per_epoch) if hasattr(component, "resolve") else component
+
+
+class LazyStatistics(Mapping[str, Any]):
+    """The training split's statistics, gathered in one pass when the first is asked for."""
+
+    def __init__(self, data: Data):
+        self._data = data
+
+    @cached_property
+    def _all(self) -> Mapping[str, Any]:
+        return self._data.statistics()
+
+    def __getitem__(self, field: str) -> Any:
+        return self._all[field]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)

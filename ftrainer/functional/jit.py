@@ -1,0 +1,197 @@
+"""Trace a pure function of pytrees once, then call the flat graph with nothing in the way."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor, fx
+
+from ftrainer.deps import make_fx
+
+from . import pytree
+from .redirect import nondeterministic_ops
+
+log = logging.getLogger("ftrainer.jit")
+
+Flat = Callable[..., Sequence[Tensor]]
+"""A function of tensors that returns tensors."""
+
+BACKENDS = ("eager", "trace")
+
+
+class TraceError(RuntimeError):
+    """A function that cannot be captured as one graph; the message names the user's line and the ways out."""
+
+
+@attrs.frozen(kw_only=True)
+class Compiled:
+    """One traced signature: `run` takes every tensor leaf of the arguments and returns the outputs' leaves.
+
+    Attributes:
+        run: the flat function.
+        n_donated: how many leading input leaves are overwritten in place instead of being returned.
+    """
+
+    run: Flat
+    n_donated: int = 0
+    _outputs: list[pytree.TreeDef]
+
+    @property
+    def outputs(self) -> pytree.TreeDef:
+        """The structure that puts the returned leaves back; known once the function has run or been traced."""
+        return self._outputs[0]
+
+
+@attrs.define
+class Jitted:
+    """A pure function with its compiled signatures; `traces` counts them."""
+
+    fn: Callable[..., Any]
+    backend: str
+    donate: bool
+    traces: int = 0
+    _cache: dict[Any, Compiled] = attrs.field(factory=dict, repr=False)
+
+    def __call__(self, *args: Any) -> Any:
+        tensors, compiled = self.lookup(*args)
+        with torch.no_grad():
+            out = compiled.run(*tensors)
+        if not self.donate:
+            return pytree.unflatten(compiled.outputs, out)
+        return (args[0], *pytree.unflatten(compiled.outputs, out))
+
+    def lookup(self, *args: Any) -> tuple[list[Tensor], Compiled]:
+        """The arguments' tensors and the compiled function that takes them, traced now if it is new."""
+        tensors, signature = abstract_signature(args)
+        compiled = self._cache.get(signature)
+        if compiled is None:
+            compiled = self._cache[signature] = self._compile(args, signature)
+            self.traces += 1
+        return tensors, compiled
+
+    def _compile(self, args: tuple[Any, ...], signature: Any) -> Compiled:
+        if self._cache:
+            log.info("retrace of %s: %s", name_of(self.fn), difference(next(reversed(self._cache)), signature))
+        return compile_signature(self.fn, self.backend, self.donate, args)
+
+
+def jit(fn: Callable[..., Any], *, backend: str = "trace", donate: bool = False) -> Jitted:
+    """Trace `fn` once for each structure, shape, dtype and device of its arguments, and replay the graph from then on.
+
+    Args:
+        fn: a pure function of pytrees. Leaves that are no tensors are constants of the trace.
+        backend: `eager` calls `fn` itself, `trace` replays the captured graph.
+        donate: `fn` returns `(new, *rest)` with `new` shaped like its first argument: overwrite that argument's
+            tensors in place and hand it back.
+
+    Raises:
+        TraceError: `fn` branches on a tensor's value, calls `.item()`, or draws numbers that no key governs.
+
+    >>> import torch
+    >>> double = jit(lambda tree: {name: 2 * leaf for name, leaf in tree.items()})
+    >>> double({"x": torch.tensor([1.0, 2.0])})
+    {'x': tensor([2., 4.])}
+    >>> double.traces
+    1
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r} is none of {', '.join(BACKENDS)}")
+    return Jitted(fn, backend, donate)
+
+
+def abstract_signature(args: tuple[Any, ...]) -> tuple[list[Tensor], Any]:
+    """Tensor leaves, and the hashable rest: structure, constants, and each tensor's (shape, dtype, device)."""
+    leaves, treedef = pytree.flatten(args)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    avals = tuple((x.shape, x.dtype, x.device) if isinstance(x, Tensor) else ("constant", type(x), x) for x in leaves)
+    return tensors, (treedef, avals)
+
+
+def compile_signature(fn: Callable[..., Any], backend: str, donate: bool, args: tuple[Any, ...]) -> Compiled:
+    """Capture `fn` at these arguments and hand the graph to the backend."""
+    leaves, treedef = pytree.flatten(args)
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    n_donated = len([x for x in pytree.leaves(args[0]) if isinstance(x, Tensor)]) if donate else 0
+    outputs: list[pytree.TreeDef] = []
+
+    def flat(*tensors: Tensor) -> list[Tensor]:
+        filled = fill(leaves, tensors)
+        out = fn(*pytree.unflatten(treedef, filled))
+        if donate:
+            new, *out = out
+            overwrite(tensors[:n_donated], pytree.leaves(new))
+        out_leaves, structure = pytree.flatten(out)
+        outputs[:] = [structure]
+        return out_leaves
+
+    run = flat if backend == "eager" else capture(flat, tensors, name_of(fn))
+    return Compiled(run=run, n_donated=n_donated, outputs=outputs)
+
+
+def fill(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
+    """`leaves` with its tensors replaced in order."""
+    rest = iter(tensors)
+    return [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+
+
+def overwrite(old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
+    """Copy every new leaf over the old one at its place; one that is another's old value is copied aside first."""
+    places = {id(leaf): index for index, leaf in enumerate(old)}
+    aside = [leaf.clone() if places.get(id(leaf), index) != index else leaf for index, leaf in enumerate(new)]
+    for target, leaf in zip(old, aside, strict=True):
+        if leaf is not target:
+            target.copy_(leaf)
+
+
+def capture(flat: Flat, tensors: Sequence[Tensor], name: str) -> fx.GraphModule:
+    """The graph of a flat function, refused where a value or an unkeyed draw would be baked in."""
+    try:
+        graph = make_fx.trace(flat, tensors)
+    except make_fx.UNTRACEABLE as error:
+        raise TraceError(untraceable(error, name)) from error
+    if unkeyed := nondeterministic_ops(graph):
+        raise TraceError(f"{name} draws random numbers that no key governs: {', '.join(unkeyed)}")
+    return graph
+
+
+def untraceable(error: Exception, name: str) -> str:
+    """Which line of the user's asked for a tensor's value, and what to do about it."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_internal(f.filename)]
+    where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else "an unknown line"
+    return (
+        f"{name} cannot be traced: {where}\n  asks for the value of a tensor ({str(error).splitlines()[0]}).\n"
+        "  Write the branch with torch.where, keep numbers as tensors instead of calling .item(), or set "
+        "`run.compile: eager`."
+    )
+
+
+def is_internal(filename: str) -> bool:
+    """Whether a frame belongs to torch or to this package's mechanism rather than to the user."""
+    internal = (Path(torch.__file__).parent, Path(__file__).parent, Path(make_fx.__file__).parent)
+    return any(Path(filename).is_relative_to(folder) for folder in internal) or "optree" in filename
+
+
+def difference(old: Any, new: Any) -> str:
+    """What changed between two signatures, for the log."""
+    if old[0] != new[0]:
+        return "the structure or the components changed"
+    return "; ".join(f"{describe(a)} became {describe(b)}" for a, b in zip(old[1], new[1], strict=True) if a != b)
+
+
+def describe(aval: Any) -> str:
+    """One leaf's (shape, dtype, device) as text."""
+    if aval[0] == "constant":
+        return f"constant {aval[2]!r}"
+    shape, dtype, device = aval
+    return f"{str(dtype).removeprefix('torch.')}{list(shape)} on {device}"
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """A function's name for messages."""
+    return getattr(fn, "__qualname__", repr(fn))
