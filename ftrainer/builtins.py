@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ftrainer.components.data.random_regression import RandomRegression
+from ftrainer.components.io import mapping
 from ftrainer.components.learners.supervised import Supervised
 from ftrainer.components.trainer import DefaultTrainer
 from registry import Registry
 
 # Keys are grouped by the configuration section that they serve.
-DATA: dict[str, Callable[..., Any]] = {}
+DATA: dict[str, Callable[..., Any]] = {
+    "data.random_regression": RandomRegression,
+}
 
-IO: dict[str, Callable[..., Any]] = {}
+IO: dict[str, Callable[..., Any]] = {"io.mapping": mapping}
 
 MODELS: dict[str, Callable[..., Any]] = {}
 
