@@ -1,0 +1,219 @@
+"""Randomness as a value: counter-based draws from a key, in int64 tensor arithmetic.
+
+Generator: `squares` (Widynski, 2020, "Squares: A Fast Counter-Based RNG", arXiv:2004.06278), four rounds where 32 bits
+are wanted, five where 64 are. Its multiplier is the key, hashed and made odd, so that no key is degenerate. Keys are
+hashed with the finaliser of SplitMix64 (Steele, Lea, Flood, 2014, "Fast Splittable Pseudorandom Number Generators").
+
+Everything is plain arithmetic on int64 tensors, which wraps as two's complement, so the same key gives the same bits
+eager, traced, compiled, as a member of a `vmap`, on CPU and on CUDA. Only `normal` and `exponential`, which take
+logarithms, may differ in the last places between backends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Shape = Sequence[int]
+Word = TypeVar("Word", int, Tensor)
+
+
+def _signed(word: int) -> int:
+    """A Python integer as int64 arithmetic would hold it."""
+    return (word + 2**63) % 2**64 - 2**63
+
+
+LOW32 = 0xFFFFFFFF
+GOLDEN = _signed(0x9E3779B97F4A7C15)
+# One constant per use, so that the same number means different things as a seed, as folded data, as an index of
+# `split` and as a stream of draws. They are the first fractional bits of the square roots of 2, 3, 5 and 7.
+SEED = _signed(0x6A09E667F3BCC908)
+FOLD = _signed(0xBB67AE8584CAA73B)
+SPLIT = _signed(0x3C6EF372FE94F82B)
+DRAW = _signed(0xA54FF53A5F1D36F1)
+
+
+def key(seed: int | Tensor, device: torch.device | str | None = None) -> Tensor:
+    """The root of a run's randomness.
+
+    Args:
+        seed: any integer, taken modulo 2**64, or a 0-d integer tensor.
+        device: where the key lives, and with it every draw; a tensor's own device by default.
+
+    Returns:
+        0-d int64.
+
+    >>> key(0).shape, key(0).dtype, bool(key(0) == key(1))
+    (torch.Size([]), torch.int64, False)
+    """
+    if isinstance(seed, Tensor):
+        return _mix(seed.to(device=device, dtype=torch.int64) + SEED)
+    return torch.tensor(_mix(_signed(seed + SEED)), dtype=torch.int64, device=device)
+
+
+def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
+    """A new key for `data`: a step, an index, a member. One to one in `data`, and order matters when folds are chained.
+
+    Args:
+        key: 0-d int64.
+        data: an integer, or an integer tensor (0-d, or any shape for as many keys).
+
+    >>> bool(fold_in(key(0), 3) == fold_in(key(0), torch.tensor(3)))
+    True
+    """
+    return _child(key, data, FOLD)
+
+
+def split(key: Tensor, n: int = 2) -> Tensor:
+    """`n` independent keys, (n,) int64, none of them one that `fold_in` gives.
+
+    >>> a, b = split(key(0))
+    >>> bool(a == b)
+    False
+    """
+    return _child(key, torch.arange(n, device=key.device), SPLIT)
+
+
+def bits(key: Tensor, shape: Shape = ()) -> Tensor:
+    """Words of 64 random bits, int64."""
+    return _squares(key, shape, rounds=5)
+
+
+def uniform(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uniform on [0, 1), as many random bits as the dtype's significand holds, so 1.0 never comes out.
+
+    Args:
+        key: 0-d int64.
+        shape: of the draw.
+        dtype: float64 (53 bits), float32 (24), float16 (11) or bfloat16 (8).
+
+    >>> bool(uniform(key(0), (1000,)).max() < 1)
+    True
+    """
+    n_bits = 1 - round(math.log2(torch.finfo(dtype).eps))
+    word = _squares(key, shape, rounds=4 if n_bits <= 32 else 5)
+    return _shift(word, 64 - n_bits).to(dtype) * 2.0**-n_bits
+
+
+def normal(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
+    """Standard normal (Box and Muller, 1958, the cosine branch); half precisions are rounded from float32.
+
+    >>> normal(key(0), (2, 3)).shape
+    torch.Size([2, 3])
+    """
+    if dtype == torch.float64:
+        first, angle = (_shift(word, 11) for word in bits(key, (2, *shape)).unbind())
+        radius, turn = (first + 1).to(dtype) * 2.0**-53, angle.to(dtype) * 2.0**-53
+    else:
+        word = bits(key, shape)
+        radius, turn = _open_low(word), ((word >> 8) & 0xFFFFFF).to(torch.float32) * 2.0**-24
+    return ((-2 * radius.log()).sqrt() * (turn * (2 * math.pi)).cos()).to(dtype)
+
+
+def exponential(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
+    """Exponential with rate 1, above zero always; half precisions are rounded from float32."""
+    if dtype == torch.float64:
+        unit = (_shift(bits(key, shape), 11) + 1).to(dtype) * 2.0**-53
+    else:
+        unit = _open_low(_squares(key, shape, rounds=4))
+    return (-unit.log()).clamp(min=torch.finfo(unit.dtype).eps / 2).to(dtype)
+
+
+def bernoulli(key: Tensor, p: float | Tensor, shape: Shape = ()) -> Tensor:
+    """True with probability `p`, rounded to a multiple of 2**-32.
+
+    Args:
+        key: 0-d int64.
+        p: in [0, 1]; a number, a 0-d tensor, or a tensor that broadcasts against `shape`.
+        shape: of the draw.
+
+    Returns:
+        bool.
+
+    >>> bernoulli(key(0), 1.0, (2,)), bernoulli(key(0), 0.0, (2,))
+    (tensor([True, True]), tensor([False, False]))
+    """
+    if isinstance(p, Tensor):
+        threshold: int | Tensor = (p.to(torch.float64) * 2.0**32).round().to(torch.int64) - 2**31
+    else:
+        threshold = round(p * 2**32) - 2**31
+    return (_squares(key, shape, rounds=4) >> 32) < threshold
+
+
+def randint(key: Tensor, shape: Shape, low: int, high: int) -> Tensor:
+    """Integers on [low, high), int64, even to within 2**-64 (Lemire, 2019, no rejection).
+
+    Raises:
+        ValueError: `high` is not above `low`.
+
+    >>> bool((randint(key(0), (100,), -2, 3) < 3).all())
+    True
+    """
+    if high <= low:
+        raise ValueError(f"randint needs low < high; found low={low}, high={high}")
+    return _multiply_high(bits(key, shape), high - low) + low
+
+
+def permutation(key: Tensor, n: int) -> Tensor:
+    """The integers 0 … n-1 in random order, (n,) int64."""
+    return torch.sort(bits(key, (n,)), stable=True).indices
+
+
+def _child(key: Tensor, data: int | Tensor, use: int) -> Tensor:
+    if isinstance(data, Tensor):
+        return _mix(key + _mix(data.to(torch.int64) * GOLDEN + use))
+    return _mix(key + _mix(_signed(data * GOLDEN + use)))
+
+
+def _mix(word: Word) -> Word:
+    """SplitMix64's finaliser: one to one on 64-bit words, and each input bit flips each output bit half the time."""
+    word = _wrap((word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9))
+    word = _wrap((word ^ _shift(word, 27)) * _signed(0x94D049BB133111EB))
+    return word ^ _shift(word, 31)
+
+
+def _wrap(word: Word) -> Word:
+    return _signed(word) if isinstance(word, int) else word
+
+
+def _shift(word: Word, n: int) -> Word:
+    """Logical shift to the right: int64's own shift copies the sign."""
+    return (word >> n) & ((1 << (64 - n)) - 1)
+
+
+def _swap(word: Tensor) -> Tensor:
+    """The two 32-bit halves exchanged."""
+    return (word << 32) | _shift(word, 32)
+
+
+def _squares(key: Tensor, shape: Shape, rounds: int) -> Tensor:
+    """Random words for counters 0, 1, …: the high 32 bits of each after four rounds, all 64 after five."""
+    multiplier = _mix(key + DRAW) | 1
+    counter = torch.arange(math.prod(shape), dtype=torch.int64, device=key.device).reshape(tuple(shape))
+    y = counter * multiplier
+    z = y + multiplier
+    x = _swap(y * y + y)
+    x = _swap(x * x + z)
+    x = _swap(x * x + y)
+    last = x * x + z
+    if rounds == 4:
+        return last
+    x = _swap(last)
+    return last ^ _shift(x * x + y, 32)
+
+
+def _open_low(word: Tensor) -> Tensor:
+    """The high 32 bits as a float32 on (0, 1]."""
+    return (_shift(word, 32) + 1).to(torch.float32) * 2.0**-32
+
+
+def _multiply_high(word: Tensor, factor: int) -> Tensor:
+    """The high 64 bits of the 128-bit product of an unsigned word and `factor` < 2**64, by 32-bit halves."""
+    high, low = _shift(word, 32), word & LOW32
+    cross, straight = high * (factor & LOW32), low * (factor >> 32)
+    carry = _shift(low * (factor & LOW32), 32) + (cross & LOW32) + (straight & LOW32)
+    return high * (factor >> 32) + _shift(cross, 32) + _shift(straight, 32) + _shift(carry, 32)
