@@ -1,0 +1,53 @@
+"""Activations by name or by spec, a fresh instance for every place."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+
+from torch import nn
+from torch.nn.modules import activation
+
+from registry.issue import invalid, nearest
+
+Activation = str | nn.Module
+"""`relu`, `gelu`, `tanh` … (a class of torch's activations, case and underscores aside), or a spec of any module."""
+
+
+def activations() -> dict[str, type[nn.Module]]:
+    """Torch's activations that need no argument, by lower-case name.
+
+    >>> activations()["leakyrelu"]
+    <class 'torch.nn.modules.activation.LeakyReLU'>
+    """
+    classes = [getattr(activation, name) for name in activation.__all__]
+    plain = {cls.__name__.lower(): cls for cls in classes if not _required(cls)}
+    return {**plain, "identity": nn.Identity, "swish": nn.SiLU}
+
+
+def _required(cls: Callable[..., object]) -> list[str]:
+    return [p.name for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
+
+
+def make_activation(chosen: Activation, *field: str) -> nn.Module:
+    """A new instance of an activation.
+
+    Args:
+        chosen: its name, or a module to copy.
+        field: the block's argument, for the error.
+
+    Raises:
+        ConfigError: the name is unknown.
+
+    >>> make_activation("leaky_relu")
+    LeakyReLU(negative_slope=0.01)
+    """
+    if isinstance(chosen, nn.Module):
+        return copy.deepcopy(chosen)
+    known = activations()
+    name = chosen.lower().replace("_", "")
+    if name not in known:
+        raise invalid("unknown activation", *field, found=repr(chosen), nearest=nearest(name, known),
+                      expected="one of " + ", ".join(sorted(known)))  # fmt: skip
+    return known[name]()
