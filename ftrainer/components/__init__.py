@@ -1,0 +1,1 @@
+"""The parts that a configuration names, one file each, by kind."""

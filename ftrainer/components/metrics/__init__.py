@@ -1,0 +1,1 @@
+"""Figures over a whole split, computed from its concatenated outputs and targets."""
