@@ -1,24 +1,21 @@
 """Checkpoints: a directory that is there whole or not at all, checked byte by byte before anything in it is believed.
 
 `<directory>/<name>/state.safetensors` holds every leaf of a `TrainState` under its pytree path, `manifest.json` the
-rest. There is no pickle, so that reading a stranger's file runs nothing. Both files are written into `.<name>.new`,
-synced, and renamed to `<name>`; a checkpoint of that name steps aside to `.<name>.old` first, and readers look there
-when a crash fell in between.
+rest. There is no pickle, so that reading a stranger's file runs nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
-import shutil
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -26,13 +23,18 @@ from ftrainer.functional import pytree
 from ftrainer.functional.state import TrainState
 from registry.issue import Issue
 
-from .jsontext import canonical, decode, encode
-from .tensors import CheckpointError, Leaf, describe, leaves_of, read_tensors, refuse, sha256_of, write_tensors
+from .manifest import SealError, encode, sealed, unsealed
+from .placement import discard, is_leftover, link, present, put
+from .tensors import CheckpointError, Leaf, describe, leaves_of, misfits, read_tensors, refuse, sha256_of, write_tensors
 
 FORMAT = 1
 KIND = "ftrainer checkpoint"
 TENSORS, MANIFEST = "state.safetensors", "manifest.json"
-RESERVED = ("kind", "format", "digest", "tensors", "leaves", "learner", "step", "tick", "environment", "written_at")
+SCHEMA: Mapping[str, Any] = MappingProxyType(
+    {"kind": str, "format": int, "tensors": dict, "leaves": list, "learner": str, "step": int, "tick": int,
+     "environment": dict, "written_at": float}
+)  # fmt: skip
+"""What every manifest holds, besides what the caller of `write` puts in."""
 
 
 def write(directory: Path, name: str, state: TrainState, manifest: Mapping[str, Any]) -> Path:
@@ -51,28 +53,41 @@ def write(directory: Path, name: str, state: TrainState, manifest: Mapping[str, 
         CheckpointError: a leaf or a manifest entry that a checkpoint cannot hold, or a name that is no plain file name.
         OSError: the disk is full, or may not be written to. A previous checkpoint of this name stands.
     """
-    return write_leaves(directory, name, leaves_of(state), {**about(state), **_checked(manifest)})
+    return write_leaves(directory, name, leaves_of(state), complete(state, manifest))
 
 
 def write_leaves(directory: Path, name: str, leaves: Mapping[str, Tensor], content: Mapping[str, Any]) -> Path:
-    """`write` for leaves that were taken out of their state before, with `about(state)` in `content`."""
-    if name.startswith(".") or Path(name).name != name:
-        raise refuse("a checkpoint's name must be a plain file name", found=repr(name))
-    directory.mkdir(parents=True, exist_ok=True)
-    target, new = directory / name, directory / f".{name}.new"
-    settle(target)
+    """`write` for leaves that were taken out of their state before, `content` being from `complete`."""
+    return put(directory, name, lambda new: _fill(new, leaves, content))
+
+
+def duplicate(source: Path, directory: Path, name: str) -> Path:
+    """Give a checkpoint a second name, without a second copy of its bytes where the file system can do that.
+
+    Raises:
+        CheckpointError: the name is no plain file name.
+        OSError: `source` is gone, or the disk is full.
+    """
+    return put(directory, name, lambda new: link(source, new, TENSORS, MANIFEST))
+
+
+def complete(state: TrainState, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest's content but for the tensors: the caller's part, the state's counters, the machine.
+
+    Reading the counters waits for the device.
+
+    Raises:
+        CheckpointError: the caller's part is no JSON data, or names an entry that is filled in here.
+    """
+    taken = [key for key in manifest if key in SCHEMA]
+    if taken:
+        raise refuse("the checkpoint fills these manifest entries itself", found=", ".join(taken))
     try:
-        _fill(new, leaves, content)
-        _swap_in(new, target)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)  # gives a full disk its room back
-        raise
-    return target
-
-
-def about(state: TrainState) -> dict[str, Any]:
-    """What every manifest says of the state and of the machine; reading the counters waits for the device."""
+        given = encode(manifest)
+    except TypeError as error:
+        raise refuse(f"the manifest holds what JSON cannot: {error}") from error
     return {
+        **given,
         "learner": learner_name(state),
         "step": int(state.step),
         "tick": int(state.tick),
@@ -104,7 +119,20 @@ def load_manifest(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: no checkpoint is there, the manifest is damaged, or its format is not this version's.
     """
-    return decode(_load_manifest(present(path)))
+    place = present(path)
+    file = place / MANIFEST
+    if not file.is_file():
+        raise _damaged(path, f"{MANIFEST} is missing") if place.is_dir() else refuse(f"{path}: no checkpoint there")
+    try:
+        content = unsealed(file.read_bytes())
+    except (SealError, OSError) as error:
+        raise _damaged(path, f"{MANIFEST} {error}") from error
+    if content.get("kind") != KIND or content.get("format") != FORMAT:
+        found = f"{content.get('kind')!r}, format {content.get('format')!r}"
+        raise refuse(f"{path}: another kind of file", found=found, expected=f"{KIND!r}, format {FORMAT!r}")
+    if not all(isinstance(content.get(name), kind) for name, kind in SCHEMA.items()):
+        raise _damaged(path, f"{MANIFEST} lacks an entry")
+    return content
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -113,14 +141,17 @@ def verify(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: what is wrong with it.
     """
-    place = present(path)
-    manifest = _load_manifest(place)
-    tensors = place / TENSORS
+    manifest = load_manifest(path)
+    tensors = present(path) / TENSORS
     if not tensors.is_file():
         raise _damaged(path, f"{TENSORS} is missing")
-    if sha256_of(tensors) != manifest["tensors"]["sha256"]:
-        raise _damaged(path, f"{TENSORS} does not have the digest that the manifest gives")
-    return decode(manifest)
+    try:
+        digest = sha256_of(tensors)
+    except OSError as error:
+        raise _damaged(path, f"{TENSORS} {error}") from error
+    if digest != manifest["tensors"].get("sha256"):
+        raise _damaged(path, f"{TENSORS} does not have the digest that {MANIFEST} gives")
+    return manifest
 
 
 def read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -136,8 +167,18 @@ def read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     Raises:
         CheckpointError: the checkpoint is missing or damaged, or does not fit: one issue for each leaf, by path.
     """
+    before = _identity(path)
+    try:
+        return _read(path, template)
+    except CheckpointError:
+        if _identity(path) == before:
+            raise
+    return read(path, template)  # a live run replaced it under our eyes
+
+
+def _read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     manifest = verify(path)
-    saved = tuple(Leaf(leaf["path"], leaf["dtype"], tuple(leaf["shape"])) for leaf in manifest["leaves"])
+    saved = _leaves_listed(path, manifest)
     wanted = leaves_of(template)
     issues = misfits(saved, describe(wanted))
     if issues:
@@ -145,22 +186,6 @@ def read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     tensors = read_tensors(present(path) / TENSORS, saved)
     restored = [tensors[name].to(leaf.device, copy=True) for name, leaf in wanted.items()]
     return pytree.unflatten(pytree.structure(template), restored), manifest
-
-
-def misfits(saved: Iterable[Leaf], wanted: Iterable[Leaf]) -> tuple[Issue, ...]:
-    """One issue for each leaf that a checkpoint and a program do not share, by path."""
-    theirs, ours = {leaf.path: leaf for leaf in saved}, {leaf.path: leaf for leaf in wanted}
-    issues = []
-    for path in sorted(theirs.keys() | ours.keys()):
-        found, expected = theirs.get(path), ours.get(path)
-        if found is None:
-            issues.append(Issue(problem=f"{path}: missing from the checkpoint", expected=str(expected)))
-        elif expected is None:
-            issues.append(Issue(problem=f"{path}: unknown to this program", found=str(found)))
-        elif found != expected:
-            what = "dtype" if found.shape == expected.shape else "shape"
-            issues.append(Issue(problem=f"{path}: another {what}", found=str(found), expected=str(expected)))
-    return tuple(issues)
 
 
 def latest(*directories: Path) -> tuple[Path | None, tuple[Issue, ...]]:
@@ -189,30 +214,14 @@ def prune(directory: Path, names: Iterable[str]) -> tuple[str, ...]:
         spared = next((place for place in reversed(doomed) if _is_intact(place)), None)
         doomed = [place for place in doomed if place != spared]
     for place in doomed:
-        shutil.rmtree(place)
+        discard(place)
     return tuple(place.name for place in doomed)
 
 
 def stored(directory: Path) -> list[Path]:
     """The checkpoints in a directory, oldest first, damaged ones and one caught stepping aside included."""
-    found = {present(path) for path in directory.iterdir() if _names_checkpoint(path)} if directory.is_dir() else set()
-    return sorted((path for path in found if path.is_dir()), key=lambda path: (path.stat().st_mtime_ns, path.name))
-
-
-def present(path: Path) -> Path:
-    """Where the checkpoint at `path` is now: there, or aside when a crash fell into its replacement."""
-    aside = path.with_name(f".{path.name}.old")
-    return aside if not path.exists() and aside.exists() else path
-
-
-def settle(target: Path) -> None:
-    """Put back or clear away what a crash left of an earlier write."""
-    aside = target.with_name(f".{target.name}.old")
-    if aside.exists() and not target.exists():
-        aside.rename(target)
-    for leftover in (aside, target.with_name(f".{target.name}.new")):
-        if leftover.exists():
-            shutil.rmtree(leftover)
+    found = [path for path in directory.iterdir() if _is_checkpoint(path)] if directory.is_dir() else []
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
 
 
 def learner_name(state: TrainState) -> str:
@@ -221,74 +230,22 @@ def learner_name(state: TrainState) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _checked(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    taken = [key for key in manifest if key in RESERVED]
-    if taken:
-        raise refuse("the checkpoint fills these manifest entries itself", found=", ".join(taken))
-    return dict(manifest)
-
-
 def _fill(new: Path, leaves: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
-    new.mkdir()
+    listed = [attrs.asdict(leaf) for leaf in describe(leaves)]
     digest = write_tensors(new / TENSORS, leaves)
-    listed = [{"path": leaf.path, "dtype": leaf.dtype, "shape": leaf.shape} for leaf in describe(leaves)]
-    whole = {"kind": KIND, "format": FORMAT, "tensors": {"file": TENSORS, "sha256": digest}, "leaves": listed, **content}
+    tensors = {"file": TENSORS, "sha256": digest}
+    text = sealed({**content, "kind": KIND, "format": FORMAT, "tensors": tensors, "leaves": listed})
     with (new / MANIFEST).open("wb") as file:
-        file.write(_sealed(whole))
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    sync_directory(new)
 
 
-def _swap_in(new: Path, target: Path) -> None:
-    """Rename `new` to `target`; between any two calls one of target and `.target.old` is whole."""
-    aside = target.with_name(f".{target.name}.old")
-    if target.exists():
-        target.rename(aside)
-    new.rename(target)
-    sync_directory(target.parent)
-    if aside.exists():
-        shutil.rmtree(aside)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make renames inside a directory outlive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def _leaves_listed(path: Path, manifest: Mapping[str, Any]) -> tuple[Leaf, ...]:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sealed(content: Mapping[str, Any]) -> bytes:
-    try:
-        plain = encode(content)
-    except TypeError as error:
-        raise refuse(f"the manifest holds what JSON cannot: {error}") from error
-    return canonical({**plain, "digest": _digest(plain)}).encode()
-
-
-def _digest(plain: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(plain).encode()).hexdigest()
-
-
-def _load_manifest(place: Path) -> dict[str, Any]:
-    """The encoded manifest: believed only if its text is, to the byte, what its content is written as."""
-    file = place / MANIFEST
-    if not file.is_file():
-        raise _damaged(place, f"{MANIFEST} is missing") if place.is_dir() else refuse(f"{place}: no checkpoint there")
-    raw = file.read_bytes()
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(place, f"{MANIFEST} is no JSON") from error
-    if not isinstance(content, dict) or content.get("kind") != KIND:
-        raise _damaged(place, f"{MANIFEST} is no manifest of ours")
-    if canonical(content).encode() != raw or content.pop("digest", None) != _digest(content):
-        raise _damaged(place, f"{MANIFEST} does not have its own digest")
-    if content["format"] != FORMAT:
-        raise refuse(f"{place}: another format", found=repr(content["format"]), expected=repr(FORMAT))
-    return content
+        return tuple(Leaf(str(x["path"]), str(x["dtype"]), tuple(map(int, x["shape"]))) for x in manifest["leaves"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(path, f"{MANIFEST} lists no leaves") from error
 
 
 def _damaged(path: Path, how: str) -> CheckpointError:
@@ -303,9 +260,16 @@ def _is_intact(path: Path) -> bool:
     return True
 
 
-def _names_checkpoint(path: Path) -> bool:
-    is_ours = (path / MANIFEST).exists() or (path / TENSORS).exists()
-    return is_ours and not (path.name.startswith(".") and path.name.endswith(".new"))
+def _is_checkpoint(path: Path) -> bool:
+    return not is_leftover(path) and ((path / MANIFEST).is_file() or (path / TENSORS).is_file())
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        found = present(path).stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return found.st_ino, found.st_mtime_ns
 
 
 def _headline(path: Path, manifest: Mapping[str, Any], template: TrainState, count: int) -> Issue:

@@ -92,6 +92,22 @@ def describe(leaves: Mapping[str, Tensor]) -> tuple[Leaf, ...]:
     return tuple(Leaf(path, _name(leaf.dtype), tuple(leaf.shape)) for path, leaf in leaves.items())
 
 
+def misfits(saved: Iterable[Leaf], wanted: Iterable[Leaf]) -> tuple[Issue, ...]:
+    """One issue for each leaf that a checkpoint and a program do not share, by path."""
+    theirs, ours = {leaf.path: leaf for leaf in saved}, {leaf.path: leaf for leaf in wanted}
+    issues = []
+    for path in sorted(theirs.keys() | ours.keys()):
+        found, expected = theirs.get(path), ours.get(path)
+        if found is None:
+            issues.append(Issue(problem=f"{path}: missing from the checkpoint", expected=str(expected)))
+        elif expected is None:
+            issues.append(Issue(problem=f"{path}: unknown to this program", found=str(found)))
+        elif found != expected:
+            what = "dtype" if found.shape == expected.shape else "shape"
+            issues.append(Issue(problem=f"{path}: another {what}", found=str(found), expected=str(expected)))
+    return tuple(issues)
+
+
 def write_tensors(path: Path, leaves: Mapping[str, Tensor]) -> str:
     """Write dense tensors and sync the file.
 
