@@ -21,7 +21,7 @@ CHUNK = 65536  # rows that a pass over the data holds in float64 at a time
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class InMemory:
+class MemoryData:
     """Open data over a dict of tensors.
 
     Attributes:
@@ -106,7 +106,7 @@ class MemorySpec:
     Attributes:
         batch_size: examples in a batch.
         val_fraction: of the examples (of the episodes, where there are any) that validate.
-        last: `keep`, `drop` or `pad` the last partial batch (see `InMemory`).
+        last: `keep`, `drop` or `pad` the last partial batch (see `MemoryData`).
         shuffle: False trains in the order of the file.
         weights: name of a field whose values weigh how often an example is drawn, with replacement.
         seed: decides the contents: what is generated, and which examples validate. The order is the run's.
@@ -123,7 +123,7 @@ class MemorySpec:
         """The contents, on the CPU."""
         raise NotImplementedError(f"{type(self).__name__} says nothing of what it loads")
 
-    def open(self, *, seed: int, device: Any) -> InMemory:
+    def open(self, *, seed: int, device: Any) -> MemoryData:
         """Load the contents to `device`.
 
         Raises:
@@ -131,13 +131,13 @@ class MemorySpec:
         """
         return self.arrange(self.load(), seed=seed, device=device)
 
-    def arrange(self, examples: Examples, *, seed: int, device: Any, resident: bool = True) -> InMemory:
+    def arrange(self, examples: Examples, *, seed: int, device: Any, resident: bool = True) -> MemoryData:
         """Split loaded examples and put them on the device; with `resident=False` batch by batch."""
         fields = {name: field.to(device) if resident else field for name, field in examples.fields.items()}
         check_fields(fields, self)
         train, val = self._split(examples)
         where = next(iter(fields.values())).device
-        return InMemory(
+        return MemoryData(
             fields=fields,
             train=train.to(where),
             val=val.to(where),

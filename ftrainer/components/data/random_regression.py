@@ -13,7 +13,7 @@ from ftrainer.components.fields import count
 from ftrainer.functional import random
 from registry.spec import component
 
-from .memory import InMemory
+from .memory import MemoryData
 from .order import CONTENTS
 
 NOISE = 0.1
@@ -43,12 +43,12 @@ class RandomRegression:
     val_steps_per_epoch: int = attrs.field(default=0, validator=count(0))
     seed: int = 0
 
-    def open(self, *, seed: int, device: Any) -> InMemory:
+    def open(self, *, seed: int, device: Any) -> MemoryData:
         """Draw the contents and put them on the device."""
         n_train, n_val = self.steps_per_epoch * self.batch_size, self.val_steps_per_epoch * self.batch_size
         x, y = self._draw(n_train + n_val)
         rows = torch.arange(n_train + n_val, device=device)
-        return InMemory(
+        return MemoryData(
             fields={"x": x.to(device), "y": y.to(device)},
             train=rows[:n_train],
             val=rows[n_train:],

@@ -1,0 +1,246 @@
+"""LunarLander-v3 with continuous engines: demonstrations by gymnasium's scripted expert, and a simulator that judges.
+
+Name it under `imports:` and use `_type_: lunar_lander.demonstrations` as data, `lunar_lander.simulate` as evaluator.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ftrainer import to_module
+from ftrainer.api import Examples, EpisodesSpec, TrainState
+from registry import Registry, component, invalid
+
+try:
+    import gymnasium as gym
+    import h5py
+    from gymnasium.envs.box2d.lunar_lander import heuristic
+except ImportError as error:
+    raise ImportError("extensions.lunar_lander needs gymnasium[box2d] and h5py: pip install 'ftrainer[rl]'") from error
+
+ENVIRONMENT = "LunarLander-v3"
+SOLVED = 200.0  # the return from which gymnasium's documentation calls an episode a solution
+JUDGE = 2**30  # environment seeds from here on judge, those below it collect
+STRIDE = 10_000  # environment seeds to each seed of a configuration
+Mixture = tuple[tuple[int, float], ...]
+
+
+@component
+class Demonstrations(EpisodesSpec):
+    """Episodes of the scripted expert, collected when the file is missing and reused afterwards.
+
+    Besides what `data.hdf5_episodes` takes:
+
+    Attributes:
+        path: the HDF5 file; by default one under `datasets/` that is named after what it holds.
+        fields: which fields to give; see `data.hdf5_episodes`.
+        episodes: how many, or a mixture of qualities: `[[episodes, standard deviation of the action noise], …]`.
+        seed: decides landscapes, starts and noise, and which episodes validate.
+    """
+
+    path: str | None = None
+    fields: tuple[str, ...] | None = ("obs", "action")
+    episodes: int | Mixture = 50
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        for index, (n, noise) in enumerate(self.mixture):
+            if n < 1 or noise < 0:
+                raise invalid("not a number of episodes and a noise", "episodes", index, found=f"[{n}, {noise}]")
+        if not 0 < sum(n for n, _ in self.mixture) <= STRIDE:
+            raise invalid("too few or too many", "episodes", found=str(self.episodes), expected=f"1 to {STRIDE} in all")
+        if not 0 <= self.seed < JUDGE // STRIDE:
+            raise invalid("out of range", "seed", found=str(self.seed), expected=f"0 to {JUDGE // STRIDE - 1}")
+
+    @property
+    def mixture(self) -> Mixture:
+        """Episodes and their action noise, by quality."""
+        return ((self.episodes, 0.0),) if isinstance(self.episodes, int) else self.episodes
+
+    @property
+    def file(self) -> Path:
+        """Where the episodes lie, or will."""
+        if self.path is not None:
+            return Path(self.path)
+        parts = "_".join(f"{n}x{noise:g}" for n, noise in self.mixture)
+        return Path("datasets") / f"lunar_lander_{parts}_seed{self.seed}.hdf5"
+
+    def load(self) -> Examples:
+        """Collect the episodes unless the file is there; then read it.
+
+        Raises:
+            ConfigError: the file was made with other settings.
+        """
+        if not self.file.exists():
+            write_episodes(self.file, collect(self.mixture, self.seed), self._origin())
+        found = read_origin(self.file)
+        if found != self._origin():
+            raise invalid(
+                f"{self.file} was made with other settings",
+                "path",
+                found=str(found),
+                expected=str(self._origin()),
+                hint="remove the file, or leave `path` out and have it named after its settings",
+            )
+        return self.read(self.file)
+
+    def _origin(self) -> dict[str, str]:
+        return {"environment": f"{ENVIRONMENT} continuous", "mixture": str(self.mixture), "seed": str(self.seed)}
+
+
+Episode = Mapping[str, np.ndarray]
+
+
+def collect(mixture: Mixture, seed: int) -> Iterator[Episode]:
+    """Episodes of the scripted expert, Gaussian noise on its actions, a pure function of the arguments.
+
+    Args:
+        mixture: `((episodes, standard deviation of the action noise), …)`.
+        seed: any two differ in every episode.
+
+    Yields:
+        `observations` (T+1, 8), `actions` (T, 2), `rewards` (T,), `terminations` and `truncations` (T,).
+    """
+    environment = gym.make(ENVIRONMENT, continuous=True)
+    noises = [noise for n, noise in mixture for _ in range(n)]
+    for index, noise in enumerate(noises):
+        yield record(environment, seed * STRIDE + index, noise)
+    environment.close()
+
+
+def record(environment: gym.Env[Any, Any], seed: int, noise: float) -> Episode:
+    """One episode of the expert; what is recorded is what was executed, noise included and clipped to [-1, 1]."""
+    draws = np.random.default_rng(seed)
+    observation, _ = environment.reset(seed=seed)
+    observations, steps = [observation], []
+    while not steps or not (steps[-1][2] or steps[-1][3]):
+        action = heuristic(environment, observation) + noise * draws.standard_normal(2)
+        action = np.clip(action, -1, 1).astype(np.float32)
+        observation, reward, terminated, truncated, _ = environment.step(action)
+        observations.append(observation)
+        steps.append((action, reward, terminated, truncated))
+    actions, rewards, terminations, truncations = (np.array(column) for column in zip(*steps, strict=True))
+    return {
+        "observations": np.stack(observations),
+        "actions": actions,
+        "rewards": rewards,
+        "terminations": terminations,
+        "truncations": truncations,
+    }
+
+
+def write_episodes(path: Path, episodes: Iterator[Episode], origin: Mapping[str, str]) -> None:
+    """Write episodes in Minari's layout, `origin` as attributes; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".collecting-") as folder:
+        unfinished = Path(folder) / path.name
+        with h5py.File(unfinished, "w") as root:
+            root.attrs.update(origin)
+            for index, episode in enumerate(episodes):
+                group = root.create_group(f"episode_{index}")
+                group.attrs.update(id=index, total_steps=len(episode["actions"]))
+                for field, values in episode.items():
+                    group.create_dataset(field, data=values)
+        os.replace(unfinished, path)
+
+
+def read_origin(path: Path) -> dict[str, str]:
+    """What `write_episodes` was told of a file's origin."""
+    with h5py.File(path, "r") as root:
+        return {name: str(value) for name, value in root.attrs.items()}
+
+
+@component
+class Simulate:
+    """Fly the trained policy through episodes that no demonstration has seen.
+
+    Attributes:
+        episodes: how many.
+        seed: decides landscapes and starts; never those of `lunar_lander.demonstrations`, whatever its seed.
+    """
+
+    episodes: int = 20
+    seed: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        if not 1 <= self.episodes <= STRIDE:
+            raise invalid("out of range", "episodes", found=str(self.episodes), expected=f"1 to {STRIDE}")
+        if not 0 <= self.seed < JUDGE // STRIDE:
+            raise invalid("out of range", "seed", found=str(self.seed), expected=f"0 to {JUDGE // STRIDE - 1}")
+
+    def evaluate(self, state: TrainState) -> dict[str, float]:
+        """Mean and standard deviation of the return, the share of returns that solve the task, the mean length."""
+        returns, lengths = fly(make_policy(to_module(state)), self.episodes, JUDGE + self.seed * STRIDE)
+        return {
+            "return": float(returns.mean()),
+            "return_std": float(returns.std()),
+            "success": float((returns >= SOLVED).mean()),
+            "length": float(lengths.mean()),
+        }
+
+
+Policy = Callable[[np.ndarray], np.ndarray]
+
+
+def make_policy(module: torch.nn.Module) -> Policy:
+    """A module over tensors as a function over arrays: observations (B, 8) to actions (B, 2) in [-1, 1]."""
+    example = next(iter(module.parameters()))
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            actions = module(torch.from_numpy(observations).to(example.device, example.dtype))
+        return actions.clamp(-1, 1).to("cpu", torch.float32).numpy()
+
+    return act
+
+
+class Once(gym.Wrapper[Any, Any, Any, Any]):
+    """One episode and its record. After its end the environment stands still, so that its neighbours can finish."""
+
+    total, length, ended = 0.0, 0, False
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Start the episode."""
+        self.total, self.length, self.ended = 0.0, 0, False
+        self.observation, info = super().reset(**kwargs)
+        return self.observation, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """One step, or none after the end; the end is told by `ended` alone, so nobody resets the environment."""
+        if self.ended:
+            return self.observation, 0.0, False, False, {}
+        self.observation, reward, terminated, truncated, info = super().step(action)
+        self.total, self.length, self.ended = self.total + float(reward), self.length + 1, terminated or truncated
+        return self.observation, float(reward), False, False, info
+
+
+def fly(policy: Policy, episodes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One episode in each of several environments, side by side.
+
+    Args:
+        policy: observations (B, 8) float32 to actions (B, 2).
+        episodes: how many.
+        seed: of the first environment; the others count on from it.
+
+    Returns:
+        returns and lengths, (episodes,) each.
+    """
+    environments = gym.vector.SyncVectorEnv([lambda: Once(gym.make(ENVIRONMENT, continuous=True))] * episodes)
+    observations, _ = environments.reset(seed=seed)
+    while not all(environments.get_attr("ended")):
+        observations, *_ = environments.step(policy(observations))
+    returns, lengths = (np.array(environments.get_attr(name)) for name in ("total", "length"))
+    environments.close()
+    return returns, lengths
+
+
+def register(registry: Registry) -> Registry:
+    """What `imports: [extensions.lunar_lander]` adds."""
+    return registry.register("lunar_lander.demonstrations", Demonstrations).register("lunar_lander.simulate", Simulate)
