@@ -1,0 +1,1 @@
+"""Pure reactions to what happens in the loop."""
