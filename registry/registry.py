@@ -55,7 +55,7 @@ class Registry:
         settings: what a configuration may do beyond naming keys (`_target_`, imports).
     """
 
-    entries: Mapping[str, Entry] = attrs.field(factory=frozendict, converter=frozendict)
+    entries: frozendict[str, Entry] = attrs.field(factory=frozendict)
     settings: Settings = attrs.field(factory=Settings)
 
     def register(
