@@ -1,6 +1,6 @@
 """LunarLander-v3 with continuous engines: demonstrations by gymnasium's scripted expert, and a simulator that judges.
 
-Name it under `imports:` and use `_type_: lunar_lander.demonstrations` as data, `lunar_lander.simulate` as evaluator.
+Name it under `imports:` and use `_type_: data.lunar_lander` as data, `eval.lunar_lander` as evaluator.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ class Simulate:
 
     Attributes:
         episodes: how many.
-        seed: decides landscapes and starts; never those of `lunar_lander.demonstrations`, whatever its seed.
+        seed: decides landscapes and starts; never those of `data.lunar_lander`, whatever its seed.
     """
 
     episodes: int = 20
@@ -243,4 +243,4 @@ def fly(policy: Policy, episodes: int, seed: int) -> tuple[np.ndarray, np.ndarra
 
 def register(registry: Registry) -> Registry:
     """What `imports: [extensions.lunar_lander]` adds."""
-    return registry.register("lunar_lander.demonstrations", Demonstrations).register("lunar_lander.simulate", Simulate)
+    return registry.register("data.lunar_lander", Demonstrations).register("eval.lunar_lander", Simulate)
