@@ -109,6 +109,7 @@ class MemorySpec:
         last: `keep`, `drop` or `pad` the last partial batch (see `MemoryData`).
         shuffle: False trains in the order of the file.
         weights: name of a field whose values weigh how often an example is drawn, with replacement.
+        split_by: name of a field whose equal values stay on one side of the split. Recorded episodes always do.
         seed: decides the contents: what is generated, and which examples validate. The order is the run's.
     """
 
@@ -117,6 +118,7 @@ class MemorySpec:
     last: Last = attrs.field(default="keep", validator=one_of("keep", "drop", "pad"))
     shuffle: bool = True
     weights: str | None = None
+    split_by: str | None = None
     seed: int = 0
 
     def load(self) -> Examples:
@@ -150,9 +152,10 @@ class MemorySpec:
         )
 
     def _split(self, examples: Examples) -> tuple[Tensor, Tensor]:
+        groups = examples.groups if self.split_by is None else whole_groups(examples.fields, self.split_by)
         n = len(next(iter(examples.fields.values())))
         try:
-            train, val = split_rows(n, fraction=self.val_fraction, seed=self.seed, groups=examples.groups)
+            train, val = split_rows(n, fraction=self.val_fraction, seed=self.seed, groups=groups)
         except ValueError as error:
             raise invalid(str(error), "val_fraction", found=str(self.val_fraction)) from error
         if self.last == "drop" and len(train) < self.batch_size:
@@ -177,6 +180,37 @@ def check_fields(fields: Mapping[str, Tensor], spec: MemorySpec) -> None:
         raise invalid("fields must have the same number of examples, at least one", found=found)
     if spec.last == "pad" and "sample_mask" in fields:
         raise invalid("the data has a field `sample_mask`, which padding would overwrite", "last", found="'pad'")
+
+
+def whole_groups(fields: Mapping[str, Tensor], name: str) -> Tensor:
+    """The values by which a split keeps examples together, (N,).
+
+    Raises:
+        ConfigError: no such field, or not one value per example.
+    """
+    if name not in fields:
+        raise invalid("no such field", "split_by", found=repr(name), nearest=nearest(name, fields))
+    if fields[name].ndim != 1:
+        raise invalid("not one value per example", "split_by", found=f"{name} of shape {tuple(fields[name].shape)}")
+    return fields[name]
+
+
+def in_memory(
+    fields: Mapping[str, Tensor], *, run_seed: int = 0, device: torch.device | str = "cpu", **options: Any
+) -> MemoryData:
+    """Data over tensors that are at hand, for `fit`.
+
+    Args:
+        fields: `{name: (N, …)}`.
+        run_seed: decides the order.
+        device: where the fields go.
+        options: `batch_size`, `val_fraction`, `last` and the other fields of `MemorySpec`.
+
+    >>> data = in_memory({"x": torch.zeros(10, 3)}, batch_size=4, last="drop")
+    >>> data.n_batches("train")
+    2
+    """
+    return MemorySpec(**options).arrange(Examples(fields), seed=run_seed, device=device)
 
 
 def example_weights(fields: Mapping[str, Tensor], name: str, rows: Tensor) -> Tensor:

@@ -1,0 +1,74 @@
+"""Arrays on disk, one per field: `.npz`, or `.npy` files that may stay there and be read batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from registry.issue import ConfigPath, invalid
+from registry.spec import component
+
+from .episodes import check_finite
+from .memory import Examples, MemoryData, MemorySpec
+
+
+@component
+class Arrays(MemorySpec):
+    """Fields from numpy's files (`data.arrays`), in the dtypes that they have there.
+
+    Attributes:
+        files: a `.npz` file whose arrays are the fields, or `{field: .npy file}`.
+        memory_map: leave `.npy` files on disk; a batch reads its own rows. Values are then not checked to be finite.
+    """
+
+    files: str | Mapping[str, str]
+    memory_map: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        if self.memory_map and isinstance(self.files, str):
+            raise invalid("only `.npy` files can stay on disk", "memory_map", found="true", hint="give `{field: file}`")
+
+    def load(self) -> Examples:
+        """Read or map the files.
+
+        Raises:
+            ConfigError: a file is missing or no numpy file, or a value is not finite.
+        """
+        if isinstance(self.files, str):
+            with read(self.files, ("files",)) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        else:
+            mode = "c" if self.memory_map else None  # copy on write: torch wants memory that it could write to
+            arrays = {name: read(file, ("files", name), mode) for name, file in self.files.items()}
+        return Examples({name: self._tensor(name, array) for name, array in arrays.items()})
+
+    def open(self, *, seed: int, device: Any) -> MemoryData:
+        """Load the contents to the device, or map them and bring each batch there."""
+        return self.arrange(self.load(), seed=seed, device=device, resident=not self.memory_map)
+
+    def _tensor(self, name: str, array: np.ndarray) -> Tensor:
+        if array.ndim == 0 or array.dtype.kind not in "bfiu":
+            raise invalid(f"{name} is no array of numbers", "files", found=f"{array.dtype} of shape {array.shape}")
+        if not self.memory_map:
+            check_finite(array, str(self.files), name)
+        return torch.from_numpy(array)
+
+
+def read(file: str, field: ConfigPath, mode: Any = None) -> Any:
+    """A numpy file, pickles refused.
+
+    Raises:
+        ConfigError: it is missing, or something else; the issue lies at `field`.
+    """
+    if not Path(file).is_file():
+        raise invalid("no such file", *field, found=file)
+    try:
+        return np.load(file, mmap_mode=mode, allow_pickle=False)
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise invalid(f"not a numpy file: {error}", *field, found=file, expected="a .npy or .npz file") from error
