@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ftrainer.components.data.arrays import Arrays
+from ftrainer.components.data.csv import CSV
+from ftrainer.components.data.dataloader import Loader
+from ftrainer.components.data.hdf5_episodes import HDF5Episodes
+from ftrainer.components.data.parquet import Parquet
 from ftrainer.components.data.random_regression import RandomRegression
 from ftrainer.components.io import mapping
 from ftrainer.components.learners.supervised import Supervised
+from ftrainer.components.losses.torch import TorchLoss
 from ftrainer.components.optim.adam import Adam
 from ftrainer.components.optim.adamw import AdamW
 from ftrainer.components.optim.chain import Chain
@@ -15,9 +21,12 @@ from ftrainer.components.optim.clip_by_global_norm import ClipByGlobalNorm
 from ftrainer.components.optim.clip_by_value import ClipByValue
 from ftrainer.components.optim.scheduled import Scheduled
 from ftrainer.components.optim.sgd import SGD
+from ftrainer.components.optim.torch import torch_optimizer
 from ftrainer.components.schedules.constant import Constant
 from ftrainer.components.schedules.cosine import Cosine
+from ftrainer.components.schedules.plateau import Plateau
 from ftrainer.components.schedules.step import Step
+from ftrainer.components.schedules.torch import torch_schedule
 from ftrainer.components.trainer import DefaultTrainer
 from ftrainer.model.blocks.mlp import MLP
 from ftrainer.model.blocks.normalize import Normalize
@@ -27,6 +36,11 @@ from registry import Registry
 
 # Keys are grouped by the configuration section that they serve.
 DATA: dict[str, Callable[..., Any]] = {
+    "data.arrays": Arrays,
+    "data.csv": CSV,
+    "data.dataloader": Loader,
+    "data.hdf5_episodes": HDF5Episodes,
+    "data.parquet": Parquet,
     "data.random_regression": RandomRegression,
 }
 
@@ -39,7 +53,9 @@ MODELS: dict[str, Callable[..., Any]] = {
     **torch_modules(),
 }
 
-LOSSES: dict[str, Callable[..., Any]] = {}
+LOSSES: dict[str, Callable[..., Any]] = {
+    "loss.torch": TorchLoss,
+}
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "optim.adam": Adam,
@@ -49,12 +65,15 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "optim.clip_by_value": ClipByValue,
     "optim.scheduled": Scheduled,
     "optim.sgd": SGD,
+    "optim_factory.torch": torch_optimizer,
 }
 
 SCHEDULES: dict[str, Callable[..., Any]] = {
     "schedule.constant": Constant,
     "schedule.cosine": Cosine,
+    "schedule.plateau": Plateau,
     "schedule.step": Step,
+    "sched_factory.torch": torch_schedule,
 }
 
 LEARNERS: dict[str, Callable[..., Any]] = {"learner.supervised": Supervised}

@@ -1,0 +1,97 @@
+"""What a plugin author meets: the kinds of component, the parts of a step, events and actions, random keys."""
+
+from ftrainer.components.base import (
+    IO,
+    Batch,
+    Callback,
+    Data,
+    DataSpec,
+    Evaluator,
+    Learner,
+    Logger,
+    LogSink,
+    Loss,
+    Metric,
+    Model,
+    RunInfo,
+    Schedule,
+)
+from ftrainer.components.data.adapt import as_data
+from ftrainer.components.data.hdf5_episodes import EpisodesSpec
+from ftrainer.components.data.memory import Examples, MemoryData, MemorySpec, in_memory
+from ftrainer.components.optim.scheduled import scheduled
+from ftrainer.components.trainer import DefaultTrainer
+from ftrainer.functional import pytree, random, step
+from ftrainer.functional.events import (
+    EpochEnd,
+    Event,
+    Log,
+    Logged,
+    Save,
+    Saved,
+    StepEnd,
+    Stop,
+    Stopping,
+    Validate,
+    Validated,
+)
+from ftrainer.functional.redirect import redirect
+from ftrainer.functional.state import Program, StepPolicy, TrainState, Tree, with_hyper
+from ftrainer.functional.step import Aux, Context, Phase, Track, Transform
+from registry import Deferred, Plain, Registry, component, invalid, traceable
+
+__all__ = [
+    "IO",
+    "Aux",
+    "Batch",
+    "Callback",
+    "Context",
+    "Data",
+    "DataSpec",
+    "DefaultTrainer",
+    "Deferred",
+    "EpisodesSpec",
+    "EpochEnd",
+    "Evaluator",
+    "Event",
+    "Examples",
+    "Learner",
+    "Log",
+    "LogSink",
+    "Logged",
+    "Logger",
+    "Loss",
+    "MemoryData",
+    "MemorySpec",
+    "Metric",
+    "Model",
+    "Phase",
+    "Plain",
+    "Program",
+    "Registry",
+    "RunInfo",
+    "Save",
+    "Saved",
+    "Schedule",
+    "StepEnd",
+    "StepPolicy",
+    "Stop",
+    "Stopping",
+    "Track",
+    "TrainState",
+    "Transform",
+    "Tree",
+    "Validate",
+    "Validated",
+    "as_data",
+    "component",
+    "in_memory",
+    "invalid",
+    "pytree",
+    "random",
+    "redirect",
+    "scheduled",
+    "step",
+    "traceable",
+    "with_hyper",
+]
