@@ -73,7 +73,7 @@ class SGD:
     def _refuse_late_momentum(self) -> Any:
         if not is_off(self.momentum):
             raise invalid(
-                "swept, but the state was made without momentum",
+                "is swept or scheduled, but the state was made without it",
                 "momentum",
                 hint="give the configuration's own `momentum` a value above 0",
             )

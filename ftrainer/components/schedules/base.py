@@ -60,6 +60,18 @@ def planned(interval: str, total_steps: int | None, steps_per_epoch: int | None)
     return total_steps if interval == "step" else -(-total_steps // int(steps_per_epoch or 1))
 
 
+def known(value: int | None, field: str = "steps") -> int:
+    """A length that the configuration or `resolve` has given.
+
+    Raises:
+        ConfigError: neither has.
+    """
+    if value is None:
+        hint = "call `resolve(total_steps, steps_per_epoch)`, as `build` does, or give it"
+        raise invalid("the run's length is not known", field, hint=hint)
+    return value
+
+
 def scale(transform: Any, name: str, factor: Tensor) -> Any:
     """`transform` with every traceable field of that name in it times a factor, at any depth."""
     return replace(transform, name, lambda value: value * factor)

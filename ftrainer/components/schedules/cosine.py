@@ -12,7 +12,7 @@ from ftrainer.components.fields import at_least, count
 from ftrainer.functional.step import Context
 from registry.spec import component, traceable
 
-from .base import Factor, Interval, interval_field, planned, position
+from .base import Factor, Interval, interval_field, known, planned, position
 
 
 @component
@@ -35,7 +35,7 @@ class Cosine(Factor):
 
     def factor(self, ctx: Context) -> Tensor:
         """The factor at this step or epoch; `resolve` has filled `steps`."""
-        t = torch.clamp(position(ctx, self.interval) / self.steps, max=1.0)
+        t = torch.clamp(position(ctx, self.interval) / known(self.steps), max=1.0)
         return self.final + (1 - self.final) * (1 + torch.cos(math.pi * t)) / 2
 
     def resolve(self, total_steps: int | None, steps_per_epoch: int | None) -> Cosine:
