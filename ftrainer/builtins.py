@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ftrainer.components.callbacks.early_stopping import EarlyStopping
+from ftrainer.components.callbacks.model_checkpoint import ModelCheckpoint
 from ftrainer.components.data.arrays import Arrays
 from ftrainer.components.data.csv import CSV
 from ftrainer.components.data.dataloader import Loader
@@ -13,6 +15,13 @@ from ftrainer.components.data.parquet import Parquet
 from ftrainer.components.data.random_regression import RandomRegression
 from ftrainer.components.io import mapping
 from ftrainer.components.learners.supervised import Supervised
+from ftrainer.components.loggers.csv import CsvLogger
+from ftrainer.components.loggers.curves import Curves
+from ftrainer.components.loggers.jsonl import JsonLines
+from ftrainer.components.loggers.progress import ProgressBar
+from ftrainer.components.loggers.stdout import Stdout
+from ftrainer.components.loggers.summary import Summary
+from ftrainer.components.loggers.tensorboard import TensorBoard
 from ftrainer.components.losses.torch import TorchLoss
 from ftrainer.components.optim.adam import Adam
 from ftrainer.components.optim.adamw import AdamW
@@ -84,9 +93,20 @@ METRICS: dict[str, Callable[..., Any]] = {}
 
 EVALUATORS: dict[str, Callable[..., Any]] = {}
 
-CALLBACKS: dict[str, Callable[..., Any]] = {}
+CALLBACKS: dict[str, Callable[..., Any]] = {
+    "cb.early_stopping": EarlyStopping,
+    "cb.model_checkpoint": ModelCheckpoint,
+}
 
-LOGGERS: dict[str, Callable[..., Any]] = {}
+LOGGERS: dict[str, Callable[..., Any]] = {
+    "log.csv": CsvLogger,
+    "log.curves": Curves,
+    "log.jsonl": JsonLines,
+    "log.progress": ProgressBar,
+    "log.stdout": Stdout,
+    "log.summary": Summary,
+    "log.tensorboard": TensorBoard,
+}
 
 
 def builtin_registry() -> Registry:
