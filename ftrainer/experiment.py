@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import torch
 
 from ftrainer.builtins import builtin_registry
 from ftrainer.components.base import Data, DataSpec, Model
+from ftrainer.components.loggers.csv import Csv
+from ftrainer.components.loggers.curves import Curves
+from ftrainer.components.loggers.jsonl import Jsonl
+from ftrainer.components.loggers.progress import Progress
+from ftrainer.components.loggers.stdout import Stdout
+from ftrainer.components.loggers.summary import Summary
 from ftrainer.config import (
     ResolvedConfig,
     RunSettings,
@@ -23,13 +31,18 @@ from ftrainer.config import (
     validate_preflight,
 )
 from ftrainer.engine.accelerator import check_precision, pick_device, to_device
-from ftrainer.engine.loop import fit
+from ftrainer.engine.loop import iterate
 from ftrainer.engine.position import Clock
+from ftrainer.engine.resume import restore, save_directories
+from ftrainer.engine.rundir import CHECKPOINTS, claim
 from ftrainer.functional import random, step
 from ftrainer.functional.state import Program, StepPolicy, TrainState
 from ftrainer.model import build_model
 from registry import ConfigError, Registry, check, instantiate, load_plugins
 
+log = logging.getLogger("ftrainer.run")
+
+T = TypeVar("T")
 Config = str | Path | Mapping[str, Any]
 Overrides = Mapping[str, Any] | Sequence[str] | None
 
@@ -61,10 +74,40 @@ def build(cfg: Config, overrides: Overrides = None, *, registry: Registry | None
     return start(plan(cfg, overrides, registry=registry))
 
 
-def run_experiment(config_path: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> TrainState:
-    """The whole pipeline: resolve, validate, register, build the model, build the components, fit."""
-    state, data = build(config_path, overrides, registry=registry)
-    return fit(state, data, donate=True)
+def run_experiment(
+    config_path: Config,
+    overrides: Overrides = None,
+    *,
+    registry: Registry | None = None,
+    resume: str | None = None,
+    overwrite: bool = False,
+    interrupted: Callable[[], str | None] = lambda: None,
+) -> TrainState:
+    """The whole pipeline, with a run directory around it: resolve → validate → register → model → components → fit.
+
+    Args:
+        config_path, overrides, registry: as for `build`.
+        resume: a checkpoint to go on from, or `auto` for the run's newest; `run.resume_from` unless given.
+        overwrite: remove an earlier run in `run.out_dir`.
+        interrupted: asked between steps; a reason ends the run with a checkpoint.
+
+    Raises:
+        ConfigError: the configuration is wrong (nothing is written then), or `run.out_dir` holds another run.
+    """
+    experiment = watched(plan(config_path, overrides, registry=registry))
+    resolved, program, run = experiment.resolved, experiment.program, experiment.program.run
+    resume = resume or run.resume_from
+    state, data = start(experiment)
+    claimed = claim(Path(run.out_dir), resolved.to_yaml(), resume=bool(resume), overwrite=overwrite)
+    with located(resolved), claimed as out_dir:
+        rescue = out_dir / CHECKPOINTS
+        begin = restore(state, data, resume, (rescue, *save_directories(program)))
+        if begin.cursor and begin.cursor["step"] >= total_steps(program, data):
+            log.info("%s is finished: all of its %d steps are done", run.name, begin.cursor["step"])
+            return begin.state
+        for event in iterate(begin, data, donate=True, interrupted=interrupted, rescue=str(rescue)):
+            state = event.state
+    return state
 
 
 def plan(cfg: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> Experiment:
@@ -90,8 +133,9 @@ def located(resolved: ResolvedConfig) -> Iterator[None]:
 
 def build_registry(resolved: ResolvedConfig, registry: Registry | None = None) -> Registry:
     """The given registry, or the built-in one, with the plugins that `imports:` names."""
-    settings = resolved.section("settings", Settings)
-    return load_plugins(registry or builtin_registry(), resolved.data.get("imports", ()), settings, ("imports",))
+    settings = section(resolved, "settings", Settings)
+    known = builtin_registry() if registry is None else registry
+    return load_plugins(known, resolved.data.get("imports") or (), settings, ("imports",))
 
 
 def validate_specs(resolved: ResolvedConfig, registry: Registry) -> None:
@@ -112,13 +156,13 @@ def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model
         return instantiate(registry, part(resolved, name), (name,), inject)
 
     parts = {"model": model, **{name: made(name) for name in LEARNER_PARTS if name != "model"}}
-    run, trainer = resolved.section("run", RunSettings), made("trainer")
+    run, trainer = section(resolved, "run", RunSettings), made("trainer")
     program = Program(
         learner=made("learner", {name: value for name, value in parts.items() if value is not None}),
         policy=StepPolicy(guard=trainer.guard, clip_norm=trainer.grad_clip_norm, precision=run.precision),
         run=run,
         trainer=trainer,
-        config=resolved.data,
+        config=resolved.public,
         **{name: made(name) for name in LOOP_PARTS},
     )
     return Experiment(resolved=resolved, program=program, data=made("data"))
@@ -133,6 +177,21 @@ SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {"learner": {"_type_": "learner.supervised"}, "metrics": (), "evaluators": {}, "callbacks": (), "loggers": ()}
 )
+
+
+def section(resolved: ResolvedConfig, name: str, cls: type[T]) -> T:
+    """A section that is no component of the run but settings of one."""
+    return instantiate(Registry(), resolved.data.get(name) or {}, (name,), expected=cls)  # type: ignore[no-any-return]
+
+
+def watched(experiment: Experiment) -> Experiment:
+    """The experiment with what every run on disk leaves and shows: rows, a progress bar, a table, curves."""
+    program = experiment.program
+    there = {type(logger) for logger in program.loggers}
+    wanted = [Jsonl(), Csv(), Summary(), *([Curves()] if importlib.util.find_spec("matplotlib") else [])]
+    wanted += [] if Stdout in there else [Progress()]
+    loggers = (*program.loggers, *(logger for logger in wanted if type(logger) not in there))
+    return attrs.evolve(experiment, program=attrs.evolve(program, loggers=loggers))
 
 
 def part(resolved: ResolvedConfig, name: str) -> Any:
@@ -150,19 +209,26 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
         check_precision(run.precision, device)
         data = experiment.data.open(seed=run.seed, device=device)
         clock = Clock(data.n_batches("train"), trainer.grad_accum_steps)
-        total = trainer.total_steps(clock.steps_per_epoch)
-        program = attrs.evolve(program, learner=planned(program.learner, total, clock.steps_per_epoch))
+        learner = planned(program.learner, trainer.total_steps(clock.steps_per_epoch), clock.steps_per_epoch)
+        program = attrs.evolve(program, learner=learner)
         return initial_state(program, data, device), data
 
 
 def initial_state(program: Program, data: Data, device: torch.device) -> TrainState:
     """Step zero of a program."""
     example = next(iter(data.batches("train", 0)))
-    state = program.learner.init(random.key(program.run.seed), to_device(example, torch.device("cpu")), LazyStatistics(data))
+    key, on_cpu = random.key(program.run.seed), to_device(example, torch.device("cpu"))
+    state = program.learner.init(key, on_cpu, LazyStatistics(data))
     state = to_device(attrs.evolve(state, program=program), device, program.policy.precision)
     if program.trainer.grad_accum_steps == 1:
         return state
     return step.with_accumulator(state, to_device(example, device, program.policy.precision))
+
+
+def total_steps(program: Program, data: Data) -> int:
+    """Optimizer-step attempts in the whole run."""
+    clock = Clock(data.n_batches("train"), program.trainer.grad_accum_steps)
+    return program.trainer.total_steps(clock.steps_per_epoch)
 
 
 def planned(component: Any, total_steps: int, steps_per_epoch: int) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import attrs
-from torch import Tensor
+from torch import Tensor, nn
 
 from ftrainer.functional.state import TrainState, Tree
 from ftrainer.functional.step import Context, Transform
@@ -26,6 +26,10 @@ class Model(Protocol):
 
     def init(self, key: Tensor, example: Mapping[str, Any], statistics: Mapping[str, Any] | None = None) -> tuple[Tree, Tree]:
         """Parameters and buffers, `{dotted name: tensor}` each, drawn from `key`; `example` is one batch's model inputs."""
+        ...
+
+    def to_module(self, params: Tree, buffers: Tree) -> nn.Module:
+        """An ordinary module with copies of these tensors."""
         ...
 
     def apply(
@@ -58,13 +62,13 @@ class IO(Protocol):
 
 
 class Learner(Protocol):
-    """An algorithm. `fit` sees nothing else of it."""
+    """An algorithm. `fit` sees `init`, `update` and `evaluate`; `predict` and `to_module` serve what comes after."""
 
     def init(self, key: Tensor, example_batch: Batch, statistics: Mapping[str, Any]) -> TrainState: ...
 
     def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Tensor]]: ...
 
-    def evaluate(self, state: TrainState, batch: Batch) -> dict[str, Tensor]: ...
+    def evaluate(self, state: TrainState, batch: Batch) -> dict[str, Any]: ...
 
 
 class Data(Protocol):

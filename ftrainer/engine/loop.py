@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -18,6 +19,7 @@ from ftrainer.functional.events import (
     EpochEnd,
     Event,
     Log,
+    Logged,
     Save,
     Saved,
     StepEnd,
@@ -28,11 +30,12 @@ from ftrainer.functional.events import (
 )
 from ftrainer.functional.state import TrainState
 
-from .accelerator import to_device
+from .accelerator import numerics, to_device
 from .evaluation import evaluate_split
 from .journal import Journal
 from .position import Clock
 from .reactions import Reactions
+from .resume import Beginning
 from .saving import Saver
 from .stepper import Stepper, accumulate, evaluate, update
 
@@ -56,26 +59,29 @@ def fit(state: TrainState, data: Any, *, donate: bool = False) -> TrainState:
 
 
 def iterate(
-    state: TrainState,
+    begin: TrainState | Beginning,
     data: Any,
     *,
     donate: bool = False,
-    memories: list[Any] | None = None,
     interrupted: Callable[[], str | None] = lambda: None,
-    out_dir: Any = None,
+    rescue: str | None = None,
 ) -> Iterator[Event]:
     """The same as a generator of events; draining it is training.
 
     Args:
-        memories: what the callbacks remember, from a checkpoint.
+        begin: a state, or one with what surrounded it in its checkpoint.
+        data, donate: as for `fit`.
         interrupted: asked between steps; a reason ends the run.
-        out_dir: where checkpoints and logs with relative paths go; the program's `run.out_dir` by default.
+        rescue: where to save `last` when the run ends and no callback does.
 
     Yields:
-        StepEnd, EpochEnd, Validated, Saved and, last, Stopping. An event lends its state: clone to keep.
+        StepEnd, Logged, EpochEnd, Validated, Saved and, last, Stopping. An event lends its state: clone to keep.
     """
-    run = Loop(state if donate else pytree.map(clone, state), as_data(data), memories, interrupted)
-    with run.journal, run.saver:
+    begin = begin if isinstance(begin, Beginning) else Beginning(state=begin)
+    if not donate:
+        begin = attrs.evolve(begin, state=pytree.map(clone, begin.state))
+    run = Loop(begin, as_data(data), interrupted, rescue)
+    with numerics(run.run.precision, run.run.deterministic), run.journal, run.saver:
         yield from run.events()
 
 
@@ -84,29 +90,32 @@ def clone(leaf: Any) -> Any:
     return leaf.clone() if isinstance(leaf, Tensor) else leaf
 
 
+FINISHED = "finished"
+
+
 class Loop:
     """One run of the loop: its settings, what it moves, and whom it tells."""
 
-    def __init__(self, state: TrainState, data: Data, memories: list[Any] | None, interrupted: Callable[[], str | None]):
-        program = state.program
-        self.trainer, self.run, self.program = program.trainer, program.run, program
-        self.data, self.interrupted = data, interrupted
+    def __init__(self, begin: Beginning, data: Data, interrupted: Callable[[], str | None], rescue: str | None):
+        self.program = begin.state.program
+        self.trainer, self.run = self.program.trainer, self.program.run
+        self.data, self.interrupted, self.rescue = data, interrupted, rescue
         self.clock = Clock(data.n_batches("train"), self.trainer.grad_accum_steps)
         self.total = self.trainer.total_steps(self.clock.steps_per_epoch)
-        self.tick = int(state.tick)
-        self.stepper = Stepper(state, self.run.compile)
-        self.reactions = Reactions(program.callbacks, memories)
-        self.journal = Journal(program.loggers, self.info())
-        self.saver = Saver(program, self.reactions)
-        self.bad_in_a_row = 0
+        self.tick, self.elapsed_before = int(begin.state.tick), begin.elapsed
+        self.stepper = Stepper(begin.state, self.run.compile)
+        self.reactions = Reactions(self.program.callbacks, begin.memories)
+        self.journal = Journal(self.program.loggers, self.info())
+        self.saver = Saver(self.program)
         self.pending: list[tuple[int, Tensor]] = []
         self.saves: list[Save] = []
+        self.bad_in_a_row, self.judged_at = 0, -1
         self.reason: str | None = None
 
     def info(self) -> RunInfo:
         """What the loggers may know."""
         return RunInfo(
-            name=self.run.name, out_dir=self.run.directory, total_steps=self.total, start_step=self.step,
+            name=self.run.name, out_dir=Path(self.run.out_dir), total_steps=self.total, start_step=self.step,
             config=self.program.config,
         )  # fmt: skip
 
@@ -114,6 +123,11 @@ class Loop:
     def step(self) -> int:
         """Optimizer-step attempts so far."""
         return self.clock.attempts(self.tick)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.elapsed_before + self.journal.elapsed
 
     @property
     def epoch(self) -> int:
@@ -147,8 +161,10 @@ class Loop:
         """Everything that hangs on one attempt: logging, an epoch's end, validation, and saving last of all."""
         self.pending.append((self.step, metrics["skipped"]))
         if self.step % self.trainer.log_every_n_steps == 0 or self.step == self.total:
-            self.journal.write(self.step, self.epoch, "train", numbers(metrics))
+            figures = numbers(metrics)
+            self.journal.write(self.step, self.epoch, "train", figures)
             self.judge_pending()
+            yield from self.tell(Logged(**self.moment(), metrics=figures))
         yield from self.tell(StepEnd(**self.moment(), metrics=metrics))
         ended = self.clock.index(self.tick) == 0
         if ended:
@@ -159,7 +175,12 @@ class Loop:
         if ended and self.trainer.eval_every_n_epochs and self.epoch % self.trainer.eval_every_n_epochs == 0:
             yield from self.run_evaluators()
         yield from self.save_all()
-        self.reason = self.reason or self.interrupted()
+        self.reason = self.reason or self.interrupted() or self.out_of_time()
+
+    def out_of_time(self) -> str | None:
+        """Why the clock ends the run, if it does."""
+        limit = self.trainer.max_time
+        return f"{limit:g} minutes are over" if limit is not None and self.elapsed >= 60 * limit else None
 
     def moment(self) -> dict[str, Any]:
         """What every event says."""
@@ -194,6 +215,7 @@ class Loop:
         """Judge the validation split, if there is one."""
         if not self.data.n_batches("val"):
             return
+        self.judged_at = self.step
         batches = (self.placed(batch) for batch in self.data.batches("val", 0))
         metrics = evaluate_split(lambda b: self.stepper(evaluate, b), batches, self.program.learner.metrics)
         yield from self.report("val", metrics)
@@ -222,20 +244,28 @@ class Loop:
                 self.reason = f"{self.bad_in_a_row} steps in a row were not finite, the last at step {step}"
                 return
 
-    def save_all(self) -> Iterator[Event]:
-        """Write the checkpoints asked for at this step."""
-        for save in self.saves:
-            path = self.saver(save, self.stepper.state, tick=self.tick, step=self.step, epoch=self.epoch)
-            yield Saved(**self.moment(), path=path)
-        self.saves.clear()
+    def save_all(self, wait: bool = False) -> Iterator[Event]:
+        """Write the checkpoints asked for at this step, and tell of those that reached the disk."""
+        if self.saves:
+            cursor = {"step": self.step, "tick": self.tick, "epoch": self.epoch, "elapsed": self.elapsed}
+            self.saver.save(self.saves, self.stepper.state, cursor, self.reactions.memories)
+            self.saves = []
+        for written in self.saver.written(wait):
+            yield Saved(**self.moment(), path=written.path)
 
     def finish(self) -> Iterator[Event]:
         """Last judgements, last callbacks, last checkpoint."""
-        complete = self.reason is None
-        if complete:
+        if self.reason is None:
+            if self.judged_at != self.step:
+                yield from self.validate()
             yield from self.run_evaluators()
-        yield from self.tell(Stopping(**self.moment(), reason=self.reason or "finished"))
-        yield from self.save_all()
+        stopping = Stopping(**self.moment(), reason=self.reason or FINISHED)
+        for action in self.reactions(stopping):
+            yield from self.act(action)
+        if self.rescue is not None and not self.saves:
+            self.saves.append(Save(directory=self.rescue, name="last"))
+        yield from self.save_all(wait=True)
+        yield stopping
 
 
 def numbers(metrics: Mapping[str, Tensor]) -> dict[str, float]:

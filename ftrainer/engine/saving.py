@@ -1,9 +1,9 @@
-"""From a callback's wish to a checkpoint on disk."""
+"""From callbacks' wishes to checkpoints on disk, with everything that the loop needs to go on."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -11,31 +11,37 @@ from ftrainer.functional.events import Save
 from ftrainer.functional.state import Program, TrainState
 from registry.spec import thaw
 
-from . import checkpoint
-from .reactions import Reactions
+from .writer import BackgroundWriter, Written
+
+log = logging.getLogger("ftrainer.run")
 
 
 class Saver:
-    """Writes checkpoints with everything that the loop needs to go on."""
+    """Adds to a state what surrounds it, and hands both to the writer. A save that fails is told; the run goes on."""
 
-    def __init__(self, program: Program, reactions: Reactions):
-        self._program, self._reactions = program, reactions
+    def __init__(self, program: Program):
+        self._surroundings = {
+            "config": thaw(program.config),
+            "run": {"name": program.run.name, "seed": program.run.seed, "backend": program.run.compile},
+        }
+        self._writer = BackgroundWriter()
 
     def __enter__(self) -> Saver:
+        self._writer.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        return None
+        self._writer.__exit__(kind, error, tb)
 
-    def __call__(self, save: Save, state: TrainState, **cursor: Any) -> Path:
-        """Write one checkpoint and remove those it replaces."""
-        manifest = {
-            "cursor": cursor,
-            "callbacks": self._reactions.memories,
-            "config": thaw(self._program.config),
-            "run": {"backend": self._program.run.compile, "seed": self._program.run.seed},
-        }
-        path = checkpoint.write(Path(save.directory), save.name, state, manifest)
-        for name in save.drop:
-            shutil.rmtree(Path(save.directory) / name, ignore_errors=True)
-        return path
+    def save(self, saves: Sequence[Save], state: TrainState, cursor: Mapping[str, Any], memories: Sequence[Any]) -> None:
+        """Write one moment of the run under each of the names asked for; the bytes go to the disk meanwhile."""
+        manifest = {**self._surroundings, "cursor": dict(cursor), "callbacks": list(memories)}
+        self._writer.save(saves, state, manifest)
+
+    def written(self, wait: bool = False) -> Iterator[Written]:
+        """The saves that succeeded since the last call; failures are logged, earlier checkpoints stand."""
+        for written in self._writer.flush() if wait else self._writer.poll():
+            if written.path is None:
+                log.warning("saving %s at step %d failed: %s", written.save.name, written.step, written.failure)
+            else:
+                yield written

@@ -55,10 +55,6 @@ class Program:
         return Program(learner=self.learner, policy=self.policy)
 
 
-def _static() -> Any:
-    return attrs.field(default=None, metadata={"pytree_node": False})
-
-
 @pytree.register
 @attrs.frozen(kw_only=True)
 class TrainState:
@@ -84,7 +80,7 @@ class TrainState:
     opt_state: Tree
     slots: Tree
     hyper: dict[str, Tensor] = attrs.field(factory=dict)
-    program: Any = _static()
+    program: Any = attrs.field(default=None, metadata={"pytree_node": False})
 
 
 def evolve_at(learner: Any, path: str, value: Any) -> Any:

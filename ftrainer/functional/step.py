@@ -82,6 +82,12 @@ class Phase:
         """The roles that this phase moves."""
         return {role: params[role] for role in self.wrt}
 
+    def eval_params(self, state: TrainState) -> Tree:
+        """The moved roles as evaluation wants them: a schedule-free transform keeps a better point than the last."""
+        params = self.select(state.params)
+        better = getattr(self.transform, "eval_params", None)
+        return params if better is None else better(state.opt_state[self.name], params)
+
 
 @attrs.frozen(kw_only=True)
 class Track:
@@ -170,7 +176,7 @@ def gradients(phase: Phase, state: TrainState, batch: Any, key: Tensor, policy: 
 
 
 def condition(policy: StepPolicy, out: Gradients) -> tuple[Gradients, dict[str, Tensor]]:
-    """Gradients clipped to the policy's global norm (as `torch.nn.utils.clip_grad_norm_`), and the norm where needed."""
+    """Gradients clipped as `torch.nn.utils.clip_grad_norm_` clips them, and their global norm where it is needed."""
     if policy.guard != "grads" and policy.clip_norm is None:
         return out, {}
     norm = global_norm(out.grads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ftrainer.components.base import IO, Batch, Loss, Metric, Model, Schedule
 from ftrainer.components.optim.scheduled import scheduled
@@ -61,9 +61,16 @@ class Supervised:
         """The model's outputs in evaluation mode, with the averaged weights where there are some."""
         return self.model.apply(self.eval_params(state), state.buffers["model"], inputs, train=False)[0]
 
+    def to_module(self, state: TrainState) -> nn.Module:
+        """The model as a plain module with the weights that evaluation uses."""
+        return self.model.to_module(self.eval_params(state), state.buffers["model"])
+
     def eval_params(self, state: TrainState, role: str = "model") -> Tree:
         """The weights that evaluation and export use."""
-        return state.slots["ema"] if "ema" in state.slots else state.params[role]
+        if "ema" in state.slots:
+            return state.slots["ema"]
+        (phase,) = self.phases()
+        return phase.eval_params(state)[role]
 
     def phases(self) -> tuple[Phase, ...]:
         """One phase: the loss moves the model."""

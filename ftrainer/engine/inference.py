@@ -1,0 +1,53 @@
+"""What a trained state is good for: figures on a split, predictions, an ordinary module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ftrainer.components.data.adapt import as_data
+from ftrainer.functional.state import TrainState, with_hyper
+
+from .accelerator import to_device
+from .evaluation import evaluate_split
+from .stepper import evaluate as judge
+
+
+def evaluate(state: TrainState, data: Any, split: str = "val") -> dict[str, float]:
+    """Loss and metrics over a whole split, means weighted by examples.
+
+    Args:
+        state: what to judge; averaged weights are used where the state keeps them.
+        data: what `build` gave, a torch `DataLoader`, or a list of batches (then `split` is `train`).
+        split: `train` or `val`.
+
+    Raises:
+        ValueError: the split is empty.
+    """
+    data, policy = as_data(data), state.program.policy
+    if not data.n_batches(split):
+        raise ValueError(f"the {split} split is empty: there is nothing to evaluate")
+    batches = (to_device(batch, state.step.device, policy.precision) for batch in data.batches(split, 0))
+    with torch.no_grad():
+        return evaluate_split(lambda batch: judge(state, batch), batches, state.program.learner.metrics)
+
+
+def predict(state: TrainState, inputs: Mapping[str, Any] | Tensor) -> Any:
+    """The model's outputs in evaluation mode.
+
+    Args:
+        state: whose weights.
+        inputs: by the model's input names, or one tensor where the model has one input.
+    """
+    learner = with_hyper(state.program.learner, state.hyper)
+    named = inputs if isinstance(inputs, Mapping) else {learner.model.inputs[0]: inputs}
+    with torch.no_grad():
+        return learner.predict(state, to_device(dict(named), state.step.device, state.program.policy.precision))
+
+
+def to_module(state: TrainState) -> nn.Module:
+    """An ordinary `nn.Module` with the trained weights, its normaliser inside; the state keeps its own tensors."""
+    return state.program.learner.to_module(state)

@@ -1,0 +1,65 @@
+"""A run's directory: one run at a time, never silently two in one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from registry.issue import invalid
+
+CONFIG, LOCK, CHECKPOINTS = "config.yaml", ".lock", "checkpoints"
+HEADER = "# The resolved configuration of an ftrainer run.\n"
+
+
+@contextmanager
+def claim(out_dir: Path, config: str, *, resume: bool, overwrite: bool) -> Iterator[Path]:
+    """Make a directory this run's own until the context ends, and put the resolved configuration into it.
+
+    Args:
+        out_dir: made if missing.
+        config: the resolved configuration as YAML.
+        resume: an earlier run in it is to be continued.
+        overwrite: an earlier run in it is to be removed.
+
+    Raises:
+        ConfigError: another run is at work in it, or lies there and is neither to be continued nor removed.
+    """
+    if is_run(out_dir) and not (resume or overwrite):
+        raise invalid("an earlier run lies here", "run", "out_dir", found=str(out_dir),
+                      hint="--resume auto goes on with it, --overwrite removes it, another run.name keeps both")  # fmt: skip
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with (out_dir / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise invalid("another run is at work here", "run", "out_dir", found=str(out_dir),
+                          hint="wait for it, or take another run.name") from error  # fmt: skip
+        if overwrite and is_run(out_dir):
+            empty(out_dir)
+        replace_text(out_dir / CONFIG, HEADER + config)
+        yield out_dir
+
+
+def is_run(out_dir: Path) -> bool:
+    """Whether a run was here before."""
+    config = out_dir / CONFIG
+    return config.is_file() and config.read_text(encoding="utf-8").startswith(HEADER)
+
+
+def empty(out_dir: Path) -> None:
+    """Remove what an earlier run left."""
+    for path in out_dir.iterdir():
+        if path.name == LOCK:
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

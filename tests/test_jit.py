@@ -1,0 +1,110 @@
+"""`jit`: traces once, never bakes a value in, says where tracing fails."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ftrainer.components.optim.sgd import SGD
+from ftrainer.functional import pytree
+from ftrainer.functional.jit import TraceError, jit
+from ftrainer.functional.state import Program
+from tests.test_step import assert_trees_equal, update
+from tests.toys import Linear, linear_batch, linear_state
+
+
+def test_eager_equals_traced_bitwise_over_many_steps() -> None:
+    traced = jit(update, backend="trace")
+    a = b = linear_state(Linear(tau=0.1), clip_norm=0.5)
+    for index in range(30):
+        a, metrics_a = update(a, linear_batch(index))
+        b, metrics_b = traced(b, linear_batch(index))
+        assert_trees_equal(metrics_a, metrics_b)
+    assert_trees_equal(a, b)
+    assert traced.traces == 1
+
+
+def test_arguments_are_unchanged() -> None:
+    state, batch = linear_state(), linear_batch(0)
+    before = pytree.map(torch.clone, (state, batch))
+    jit(update)(state, batch)
+    assert_trees_equal((state, batch), before)
+
+
+def test_donated_arguments_are_overwritten_and_handed_back() -> None:
+    state, batch = linear_state(), linear_batch(0)
+    expected, _ = update(state, batch)
+    new, metrics = jit(update, donate=True)(state, batch)
+    assert new is state
+    assert_trees_equal(state, expected)
+    assert set(metrics) == {"loss", "grad_norm", "skipped"}
+
+
+@pytest.mark.parametrize("backend", ["eager", "trace"])
+def test_donation_survives_leaves_that_trade_places(backend: str) -> None:
+    def swap(state: dict[str, Tensor]) -> tuple[dict[str, Tensor]]:
+        return ({"a": state["b"], "b": state["a"] + 1},)
+
+    state = {"a": torch.tensor([1.0]), "b": torch.tensor([2.0])}
+    jit(swap, backend=backend, donate=True)(state)
+    assert state == {"a": torch.tensor([2.0]), "b": torch.tensor([2.0])}
+
+
+def test_what_the_step_does_not_read_does_not_retrace() -> None:
+    traced, state = jit(update), linear_state()
+    traced(state, linear_batch(0))
+    other = attrs.evolve(state, program=Program(learner=Linear(), run="another"))
+    traced(attrs.evolve(other, program=other.program.step_part()), linear_batch(1))
+    assert traced.traces == 1
+
+
+def test_a_new_shape_or_component_retraces_and_says_what_changed(caplog: pytest.LogCaptureFixture) -> None:
+    traced = jit(update)
+    with caplog.at_level(logging.INFO, "ftrainer.jit"):
+        traced(linear_state(), linear_batch(0, n=8))
+        traced(linear_state(), linear_batch(0, n=5))
+        traced(linear_state(Linear(optimizer=SGD(lr=0.1))), linear_batch(0, n=5))
+    assert traced.traces == 3
+    assert "float64[8, 3] on cpu became float64[5, 3] on cpu" in caplog.text
+    assert "the structure or the components changed" in caplog.text
+
+
+def test_a_branch_on_a_tensors_value_is_an_error_that_names_the_line() -> None:
+    def branch(x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return x
+        return -x
+
+    with pytest.raises(TraceError, match=r"test_jit\.py:\d+: if x\.sum\(\) > 0:[\s\S]*torch\.where[\s\S]*eager"):
+        jit(branch)(torch.ones(2))
+    assert jit(branch, backend="eager")(torch.ones(2)).sum() == 2
+
+
+def test_item_is_an_error_that_names_the_line() -> None:
+    with pytest.raises(TraceError, match=r"asks for the value of a tensor"):
+        jit(lambda x: x * x.sum().item())(torch.ones(2))
+
+
+def test_an_unkeyed_draw_is_refused() -> None:
+    def noisy(x: Any) -> Any:
+        return x + torch.rand(2)
+
+    with pytest.raises(TraceError, match="draws random numbers that no key governs"):
+        jit(noisy)(torch.zeros(2))
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(ValueError, match="backend 'fast' is none of eager, trace"):
+        jit(update, backend="fast")
+
+
+def test_python_constants_are_part_of_the_signature() -> None:
+    scale = jit(lambda x, factor: x * factor)
+    assert scale(torch.ones(1), 2).item() == 2
+    assert scale(torch.ones(1), 3).item() == 3
+    assert scale.traces == 2
