@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -75,18 +77,37 @@ class CurvesSink:
 
 
 def draw(record: Record, names: Sequence[str], title: str) -> Any:
-    """A matplotlib figure with a panel for each name; no global state of pyplot is touched."""
+    """A matplotlib figure: a panel for each name, and under the title what was logged only once.
+
+    No global state of pyplot is touched.
+    """
     figure_module = require("matplotlib.figure", extra="plots", by="log.curves")
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    figure = figure_module.Figure(figsize=(max(6.0, 4.2 * columns), 3.2 * rows + 0.5), layout="constrained")
-    figure.suptitle(title, fontweight="bold")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, name in zip(grid, names, strict=False):
-        panel(axes, name, {key: series for key, series in record.series.items() if key.name == name})
-    for axes in list(grid)[len(names) :]:
+    curves = {name: {key: s for key, s in record.series.items() if key.name == name} for name in names}
+    drawn = [name for name in names if any(len(steps) > 1 for steps, _ in curves[name].values())] or list(names)
+    columns = min(3, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    figure = figure_module.Figure(figsize=(max(6.0, 4.2 * columns), 3.2 * rows + 0.6), layout="constrained")
+    once = [point_text(key, *curves[name][key]) for name in names if name not in drawn for key in curves[name]]
+    figure.suptitle("\n".join([title.replace("$", r"\$"), *textwrap.wrap("   ".join(once), 40 * columns)]))
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+    for axes, name in zip(grid, drawn, strict=False):
+        panel(axes, name, curves[name])
+    for axes in grid[len(drawn) :]:
         axes.set_axis_off()
+    for axes in grid[max(0, len(drawn) - columns) : len(drawn)]:
+        axes.set_xlabel("step")
+        axes.tick_params(labelbottom=True)
     return figure
+
+
+def point_text(key: SeriesKey, steps: Sequence[int], values: Sequence[float]) -> str:
+    """A figure that was logged once.
+
+    >>> point_text(SeriesKey("return", "eval"), [5000], [282.3])
+    'eval/return 282.3'
+    """
+    del steps
+    return f"{key.label}/{key.name} {number_text(values[-1])}".replace("$", r"\$")
 
 
 def panel(axes: Any, name: str, curves: dict[SeriesKey, tuple[list[int], list[float]]]) -> None:
@@ -100,7 +121,6 @@ def panel(axes: Any, name: str, curves: dict[SeriesKey, tuple[list[int], list[fl
     if wants_log(everything):
         axes.set_yscale("log")
     axes.set_title(name, fontsize="medium")
-    axes.set_xlabel("step")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if everything:
@@ -108,24 +128,35 @@ def panel(axes: Any, name: str, curves: dict[SeriesKey, tuple[list[int], list[fl
 
 
 def curve(axes: Any, key: SeriesKey, steps: Sequence[int], values: Sequence[float]) -> None:
-    """One line; where points are many, pale with its running mean on top."""
+    """One line; where points are many and noisy, pale with its running mean on top."""
     colour = COLOURS.get(key.split, "#000000")
-    label = f"{key.split}{f' [{key.member}]' if key.member else ''}: {number_text(values[-1])}"
-    if len(values) < MANY:
-        marker = MARKERS.get(key.split, "") or ("o" if len(values) == 1 else "")
+    label = f"{key.label} {number_text(values[-1])}"
+    if len(values) < MANY or not is_noisy(values):
+        marker = "o" if len(values) == 1 else MARKERS.get(key.split, "") if len(values) < MANY else ""
         axes.plot(steps, values, color=colour, marker=marker, markersize=3.5, label=label)
         return
     axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
-    axes.plot(steps, running_mean(values, len(values) // 25), color=colour, label=label)
+    axes.plot(steps, running_mean(values, len(values) // 50), color=colour, label=label)
 
 
-def running_mean(values: Sequence[float], window: int) -> list[float]:
-    """The mean of the last `window` values at each place, of fewer at the start.
+def is_noisy(values: Sequence[float]) -> bool:
+    """Whether a curve goes up and down much more than from one end to the other.
 
-    >>> running_mean([1.0, 3.0, 5.0, 7.0], 2)
-    [1.0, 2.0, 4.0, 6.0]
+    >>> is_noisy([3.0, 2.0, 1.0]), is_noisy([1.0, 2.0] * 10)
+    (False, True)
     """
-    return [math.fsum(values[max(0, i + 1 - window) : i + 1]) / min(i + 1, window) for i in range(len(values))]
+    travelled = math.fsum(abs(b - a) for a, b in pairwise(values))
+    return travelled > 4 * (max(values) - min(values))
+
+
+def running_mean(values: Sequence[float], reach: int) -> list[float]:
+    """At each place the mean of the values at most `reach` places away.
+
+    >>> running_mean([1.0, 3.0, 5.0, 7.0], 1)
+    [2.0, 3.0, 5.0, 6.0]
+    """
+    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
+    return [math.fsum(window) / len(window) for window in windows]
 
 
 def wants_log(values: Sequence[float]) -> bool:

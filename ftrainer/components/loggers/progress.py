@@ -72,7 +72,7 @@ class BarSink:
     def write(self, row: Row) -> None:
         """Move the bar, or print a judgement above it."""
         if row["split"] != "train":
-            self._progress.console.print(judgement(row), highlight=False)
+            self._progress.console.print(judgement(row), highlight=False, markup=False)
             return
         self._step, self._text = row["step"], chosen(row, self._figures)
         if time.monotonic() - self._drawn >= REDRAW_SECONDS:

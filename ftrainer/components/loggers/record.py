@@ -17,6 +17,11 @@ class SeriesKey:
     split: str
     member: str = ""
 
+    @property
+    def label(self) -> str:
+        """Split and member, as a person reads them."""
+        return f"{self.split} [{self.member}]" if self.member else self.split
+
 
 @attrs.frozen
 class Record:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import attrs
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ftrainer.components.base import LogSink, RunInfo
@@ -54,13 +55,12 @@ class SummarySink:
 
 def summary_table(title: str, record: Record) -> Table:
     """One row for each figure, in the order in which they first appeared."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.add_column("figure")
     for heading in ("last", "lowest", "at step", "highest", "at step"):
         table.add_column(heading, justify="right")
     for key, (steps, values) in record.series.items():
-        member = f" [{key.member}]" if key.member else ""
-        table.add_row(f"{key.split}/{key.name}{member}", *summary_cells(steps, values))
+        table.add_row(escape(f"{key.label}/{key.name}"), *summary_cells(steps, values))
     return table
 
 
