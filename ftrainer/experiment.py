@@ -16,10 +16,10 @@ import torch
 
 from ftrainer.builtins import builtin_registry
 from ftrainer.components.base import Data, DataSpec, Model
-from ftrainer.components.loggers.csv import Csv
+from ftrainer.components.loggers.csv import CsvLogger
 from ftrainer.components.loggers.curves import Curves
-from ftrainer.components.loggers.jsonl import Jsonl
-from ftrainer.components.loggers.progress import Progress
+from ftrainer.components.loggers.jsonl import JsonLines
+from ftrainer.components.loggers.progress import ProgressBar
 from ftrainer.components.loggers.stdout import Stdout
 from ftrainer.components.loggers.summary import Summary
 from ftrainer.config import (
@@ -188,8 +188,8 @@ def watched(experiment: Experiment) -> Experiment:
     """The experiment with what every run on disk leaves and shows: rows, a progress bar, a table, curves."""
     program = experiment.program
     there = {type(logger) for logger in program.loggers}
-    wanted = [Jsonl(), Csv(), Summary(), *([Curves()] if importlib.util.find_spec("matplotlib") else [])]
-    wanted += [] if Stdout in there else [Progress()]
+    wanted = [JsonLines(), CsvLogger(), Summary(), *([Curves()] if importlib.util.find_spec("matplotlib") else [])]
+    wanted += [] if Stdout in there else [ProgressBar()]
     loggers = (*program.loggers, *(logger for logger in wanted if type(logger) not in there))
     return attrs.evolve(experiment, program=attrs.evolve(program, loggers=loggers))
 
