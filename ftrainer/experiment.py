@@ -37,7 +37,7 @@ from ftrainer.engine.resume import restore, save_directories
 from ftrainer.engine.rundir import CHECKPOINTS, claim
 from ftrainer.functional import random, step
 from ftrainer.functional.state import Program, StepPolicy, TrainState
-from ftrainer.model import build_model
+from ftrainer.model.build import build_model
 from registry import ConfigError, Registry, check, instantiate, load_plugins
 
 log = logging.getLogger("ftrainer.run")
