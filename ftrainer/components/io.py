@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from registry.issue import dotted
+from registry.issue import dotted, invalid
 from registry.spec import component
 
 Path = str | tuple[str | int, ...]
@@ -47,10 +47,17 @@ def mapping(*, model_kwargs: Mapping[str, Path], targets: Mapping[str, Path] | N
         model_kwargs: `{model input: path}`.
         targets: `{target: path}`; none for learners that need none.
 
+    Raises:
+        ConfigError: a path is empty.
+
     >>> io = mapping(model_kwargs={"x": ["x"]}, targets={"y": "label"})
     >>> io.inputs({"x": 1, "label": 2}), io.targets({"x": 1, "label": 2})
     ({'x': 1}, {'y': 2})
     """
+    for section, paths in (("model_kwargs", model_kwargs), ("targets", targets or {})):
+        for name, path in paths.items():
+            if not path:
+                raise invalid("an empty path", section, name, expected="keys and indices")
     return IOMapping(input_paths=model_kwargs, target_paths=targets or {})
 
 

@@ -135,10 +135,13 @@ class Seeded(Dataset[Any]):
         if self.fields is None:
             return sample
         if not isinstance(sample, (tuple, list)) or len(sample) != len(self.fields):
-            parts = f"{len(sample)} parts" if isinstance(sample, (tuple, list)) else f"a {type(sample).__name__}"
-            raise invalid(
-                "does not fit a sample", "fields", found=f"{list(self.fields)}", expected=f"names for {parts}"
+            # No ConfigError here: torch's workers can carry only exceptions that are made from one text.
+            parts = (
+                f"a {type(sample).__name__} of {len(sample)}"
+                if isinstance(sample, (tuple, list))
+                else f"a {type(sample).__name__}"
             )
+            raise ValueError(f"data.fields: {list(self.fields)} do not fit sample {row}, which is {parts}")
         return dict(zip(self.fields, sample, strict=True))
 
 

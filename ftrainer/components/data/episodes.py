@@ -51,6 +51,8 @@ def read_episodes(path: str | Path, observation_keys: tuple[str, ...] = ()) -> E
     """
     h5py = require("h5py", extra="rl", by="data.hdf5_episodes")
     file = find_file(Path(path))
+    if not h5py.is_hdf5(file):
+        raise invalid("not an HDF5 file", "path", found=str(file))
     with h5py.File(file, "r") as root:
         names = sorted((name for name in root if NAME.fullmatch(name)), key=lambda name: int(name.split("_")[1]))
         if not names:

@@ -188,8 +188,7 @@ def whole_groups(fields: Mapping[str, Tensor], name: str) -> Tensor:
     Raises:
         ConfigError: no such field, or not one value per example.
     """
-    if name not in fields:
-        raise invalid("no such field", "split_by", found=repr(name), nearest=nearest(name, fields))
+    _check_exists(fields, name, "split_by")
     if fields[name].ndim != 1:
         raise invalid("not one value per example", "split_by", found=f"{name} of shape {tuple(fields[name].shape)}")
     return fields[name]
@@ -219,8 +218,7 @@ def example_weights(fields: Mapping[str, Tensor], name: str, rows: Tensor) -> Te
     Raises:
         ConfigError: no such field, or not one finite non-negative number per example with a positive sum.
     """
-    if name not in fields:
-        raise invalid("no such field", "weights", found=repr(name), nearest=nearest(name, fields))
+    _check_exists(fields, name, "weights")
     weights = fields[name][rows].to(torch.float64)
     if weights.ndim != 1 or not (weights.isfinite() & (weights >= 0)).all() or not weights.sum() > 0:
         raise invalid(
@@ -230,3 +228,10 @@ def example_weights(fields: Mapping[str, Tensor], name: str, rows: Tensor) -> Te
             expected="one finite non-negative number per example, not all zero",
         )
     return weights
+
+
+def _check_exists(fields: Mapping[str, Tensor], name: str, option: str) -> None:
+    if name not in fields:
+        raise invalid(
+            "no such field", option, found=repr(name), expected=" or ".join(fields), nearest=nearest(name, fields)
+        )
