@@ -142,6 +142,21 @@ def public(node: Node) -> Any:
     return node.value
 
 
+def stable(value: Any) -> Any:
+    """Data in a form that compares as a configuration means it: booleans are no numbers, not-a-number equals itself.
+
+    >>> stable(True) == stable(1), stable(float("nan")) == stable(float("nan")), stable(1) == stable(1.0)
+    (False, True, True)
+    """
+    if isinstance(value, dict):
+        return {key: stable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [stable(item) for item in value]
+    if isinstance(value, bool) or value != value:
+        return ("scalar", scalar_text(value))
+    return value
+
+
 def from_python(value: Any, how: str = "python", path: ConfigPath = ()) -> Node:
     """Data made in Python as a tree without places.
 

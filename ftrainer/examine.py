@@ -1,0 +1,97 @@
+"""Everything that is wrong with a configuration, in one go and without training, data or output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ftrainer.builtins import builtin_registry
+from ftrainer.config import (
+    ResolvedConfig,
+    post_model_issues,
+    preflight_issues,
+    resolve_config,
+)
+from ftrainer.experiment import SECTIONS, build_registry, instantiate_value, part, validate_specs
+from ftrainer.model import build_model
+from registry import ConfigError, Issue, Registry, instantiate
+
+UNKNOWN_KEY = "unknown registry key"
+
+
+def examine(
+    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = ()
+) -> tuple[ResolvedConfig, Registry]:
+    """Resolve a configuration and check all of it: structure, keys, arguments, and what components say of themselves.
+
+    Returns:
+        The configuration and the registry with its plugins.
+
+    Raises:
+        ConfigError: with every issue of every stage, each with its place.
+    """
+    resolved = resolve_config(source, overrides)
+    issues = list(preflight_issues(resolved))
+    registry = _registry(resolved, issues)
+    _add(issues, _raised(lambda: validate_specs(resolved, registry)))
+    _add(issues, _model_issues(resolved, registry))
+    if not issues:
+        _add(issues, _component_issues(resolved, registry))
+    if issues:
+        raise resolved.located(ConfigError(issues))
+    return resolved, registry
+
+
+def _registry(resolved: ResolvedConfig, issues: list[Issue]) -> Registry:
+    """The registry with its plugins; where they cannot be loaded, the built-in one."""
+    found = []
+    try:
+        registry = build_registry(resolved)
+    except ConfigError as error:
+        found, registry = list(error.issues), builtin_registry()
+    _add(issues, found)
+    return registry
+
+
+def _model_issues(resolved: ResolvedConfig, registry: Registry) -> Sequence[Issue]:
+    if resolved.data.get("model") is None:
+        return ()
+    try:
+        model = build_model(registry, resolved.data["model"])
+    except ConfigError as error:
+        return error.issues
+    return post_model_issues(resolved, registry, model.inputs)
+
+
+def _component_issues(resolved: ResolvedConfig, registry: Registry) -> Sequence[Issue]:
+    """What components say about their own fields; the learner is built only where all its parts could be."""
+    names = [name for name in SECTIONS if name != "learner"]
+    issues = [
+        i for name in names for i in _raised(lambda name=name: instantiate(registry, part(resolved, name), (name,)))
+    ]
+    if issues:
+        return issues
+    model = build_model(registry, resolved.data["model"])
+    return _raised(lambda: instantiate_value(resolved, registry, model))
+
+
+def _raised(stage: Callable[[], Any]) -> Sequence[Issue]:
+    try:
+        stage()
+    except ConfigError as error:
+        return error.issues
+    return ()
+
+
+def _add(issues: list[Issue], more: Iterable[Issue]) -> None:
+    """Add what later stages found, once for each path: what names a better word wins."""
+    lost_plugins = any(issue.path[:1] == ("imports",) for issue in issues)
+    for issue in more:
+        if lost_plugins and issue.problem == UNKNOWN_KEY and not issue.nearest:
+            continue
+        same = next((i for i, old in enumerate(issues) if old.path == issue.path), None)
+        if same is None:
+            issues.append(issue)
+        elif issue.nearest and not issues[same].nearest:
+            issues[same] = issue

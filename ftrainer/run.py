@@ -1,0 +1,138 @@
+"""The command line. What a command needs is imported when it runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from registry import Registry
+
+BAD_CONFIG = 2
+"""The exit code where the configuration is at fault."""
+
+
+class Commands(click.Group):
+    """A group whose commands may raise `ConfigError`: it is printed, without a traceback, and the exit code is 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        from ftrainer.config import render
+        from registry import ConfigError
+
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            click.echo(render(error, color=_colours()), err=True)
+            ctx.exit(BAD_CONFIG)
+
+
+def _colours() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+config = click.argument("config", type=click.Path())
+overrides = click.argument("overrides", nargs=-1, metavar="[KEY.PATH=VALUE]…")
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ftrainer")
+def main() -> None:
+    """Train PyTorch models from one YAML file."""
+
+
+@main.command()
+@config
+@overrides
+@click.option("--resume", metavar="auto|PATH", help="Go on from a checkpoint; auto takes the newest of this run.")
+@click.option("--overwrite", is_flag=True, help="Delete an earlier run in the same directory.")
+def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite: bool) -> None:
+    """Train what CONFIG describes."""
+    from ftrainer.experiment import run_experiment
+
+    run_experiment(config, overrides, resume=resume, overwrite=overwrite)
+
+
+@main.command()
+@config
+@overrides
+def check(config: str, overrides: tuple[str, ...]) -> None:
+    """Say whether CONFIG is valid, or all that is wrong with it."""
+    from ftrainer.examine import examine
+
+    resolved, _ = examine(config, overrides)
+    click.echo(f"{config} is valid (digest {resolved.digest[:12]})")
+
+
+@main.command()
+@config
+@overrides
+@click.option("--origin", is_flag=True, help="Add each value's file and line.")
+def show(config: str, overrides: tuple[str, ...], origin: bool) -> None:
+    """Print CONFIG with everything resolved."""
+    from ftrainer.config import resolve_config
+
+    click.echo(resolve_config(config, overrides).to_yaml(origin=origin), nl=False)
+
+
+@main.command()
+@config
+@click.argument("key")
+@overrides
+def explain(config: str, key: str, overrides: tuple[str, ...]) -> None:
+    """Print the files, templates, interpolations and overrides that made the value at KEY."""
+    from ftrainer.config import resolve_config
+
+    click.echo(resolve_config(config, overrides).explain(key))
+
+
+@main.command()
+@click.argument("a", type=click.Path())
+@click.argument("b", type=click.Path())
+def diff(a: str, b: str) -> None:
+    """Compare the meaning of two configurations."""
+    from ftrainer.config import resolve_config
+    from ftrainer.config.diff import diff as compare
+
+    changes = list(compare(resolve_config(a).root, resolve_config(b).root))
+    click.echo("\n".join(map(str, changes)) if changes else "no differences")
+
+
+plugins = click.option(
+    "--config", type=click.Path(), help="Include the plugins that this configuration imports.", metavar="CONFIG"
+)
+
+
+@main.command()
+@click.argument("key", required=False)
+@plugins
+def components(key: str | None, config: str | None) -> None:
+    """List what _type_ may name, or print everything about one KEY."""
+    from ftrainer.config.catalogue import describe_component, list_components
+
+    registry = _registry(config)
+    click.echo(describe_component(registry, key) if key else list_components(registry))
+
+
+@main.command()
+@plugins
+def schema(config: str | None) -> None:
+    """Print a JSON Schema of configurations, for completion and checks in editors."""
+    from ftrainer.config.schema import json_schema
+
+    click.echo(json.dumps(json_schema(_registry(config)), indent=1))
+
+
+def _registry(config: str | None) -> Registry:
+    if config is None:
+        from ftrainer.builtins import builtin_registry
+
+        return builtin_registry()
+    from ftrainer.config import resolve_config
+    from ftrainer.experiment import build_registry
+
+    return build_registry(resolve_config(config))
