@@ -91,6 +91,7 @@ def clone(leaf: Any) -> Any:
 
 
 FINISHED = "finished"
+SKIPPED = "skipped"
 
 
 class Loop:
@@ -159,9 +160,9 @@ class Loop:
 
     def after_step(self, metrics: Mapping[str, Tensor]) -> Iterator[Event]:
         """Everything that hangs on one attempt: logging, an epoch's end, validation, and saving last of all."""
-        self.pending.append((self.step, metrics["skipped"]))
+        self.pending.append((self.step, metrics[SKIPPED]))
         if self.step % self.trainer.log_every_n_steps == 0 or self.step == self.total:
-            figures = numbers(metrics)
+            figures = numbers({name: value for name, value in metrics.items() if name != SKIPPED})
             self.journal.write(self.step, self.epoch, "train", figures)
             self.judge_pending()
             yield from self.tell(Logged(**self.moment(), metrics=figures))

@@ -1,0 +1,1 @@
+"""What must touch the world to judge a state."""
