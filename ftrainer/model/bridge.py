@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 
+from ftrainer.functional.patterns import match
 from ftrainer.functional.random import fold_in
 from ftrainer.functional.redirect import redirect
+from registry.issue import ConfigError, ConfigPath, Issue, nearest
 from registry.spec import Deferred, component
 
-from .assemble import Assembled, assemble
+from .assemble import Assembled, assemble, path_of
+from .blame import FAILURES, blame
 from .blocks.normalize import Normalize
-from .lazy import is_lazy, redraw, waiting
-from .skeleton import arguments, fill, fresh, settle, skeleton, takes
+from .initializers import Initializer, initialize
+from .lazy import lazy_layers, redraw, settle
+from .probe import differentiate, refuse_mutation
+from .skeleton import describe, fresh, hollow_module, skeleton
+from .tensors import fill, split
+from .weights import InitFrom, initialize_from
 
 DRAW = 1
 """What `apply` folds into its key, so that a loss that was given the same key draws other numbers."""
@@ -28,15 +37,23 @@ class Model:
     Attributes:
         factory: the call that makes the `nn.Module`.
         inputs: names of the model's inputs, in the order of the module's positional arguments.
+        initializers: initial weights by pattern.
+        init_from: weights to start from.
+        freeze: patterns for parameters that training shall not move.
+        path: where the configuration describes the model.
     """
 
     factory: Deferred
     inputs: tuple[str, ...] = ("x",)
+    initializers: tuple[Initializer, ...] = ()
+    init_from: InitFrom | None = None
+    freeze: tuple[str, ...] = ()
+    path: ConfigPath = attrs.field(default=("model",), eq=False)
 
     def init(
         self, key: Tensor, example: Mapping[str, Any], statistics: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Initial parameters and buffers. Torch's own generator is left as it was.
+        """Initial parameters and buffers, after one trial run. Torch's own generator is left as it was.
 
         Args:
             key: 0-d int64; the weights are drawn from it.
@@ -44,19 +61,20 @@ class Model:
             statistics: by field of a batch, `mean` and `std` for `normalize` blocks.
 
         Returns:
-            What training moves, and everything else that the module holds, on the device of the example.
+            What training moves, and everything else that the module holds, on the device of the example. A tied tensor
+            appears once.
 
         Raises:
-            ConfigError: a factory refused its arguments, or the example does not fit; under the layer's config path.
+            ConfigError: a factory refused its arguments; the example does not fit; a pattern matches nothing; weights
+                do not fit; the module keeps state outside its buffers, or cannot be differentiated by `torch.func`.
         """
+        self._refuse_inputs(example)
+        cpu = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in example.items()}
+        with torch.random.fork_rng(devices=[]):
+            params, buffers = self._start(key, cpu, statistics)
+            self._try(params, buffers, cpu, key)
         device = next((x.device for x in example.values() if isinstance(x, Tensor)), torch.device("cpu"))
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            assembled = assemble(self.factory, key)
-            self._materialise(assembled, on_cpu(example), key)
-        for layer in assembled.module.modules():
-            if isinstance(layer, Normalize) and statistics is not None:
-                layer.fit(statistics)
-        return split(assembled.module, device)
+        return {n: p.to(device) for n, p in params.items()}, {n: b.to(device) for n, b in buffers.items()}
 
     def apply(
         self,
@@ -70,7 +88,7 @@ class Model:
 
         Args:
             params, buffers: as `init` returned them, or what training made of them.
-            inputs: by name, at least those that `self.inputs` lists.
+            inputs: by name, at least those that `self.inputs` lists; what is no tensor is handed on as it is.
             key: 0-d int64; dropout and its kin draw from it. None leaves draws to what surrounds the call.
             train: training mode.
 
@@ -78,41 +96,103 @@ class Model:
             What the module returned, and the buffers as it left them.
         """
         code = skeleton(self.factory, self.inputs, train, {**params, **buffers})
-        tensors = code.tensors(params, buffers)
         if key is None:
-            outputs = code.call(tensors, self.inputs, inputs)
-        else:
-            with redirect(fold_in(key, DRAW)):
-                outputs = code.call(tensors, self.inputs, inputs)
-        return outputs, {name: tensors[name] for name in buffers}
+            return code.call(params, buffers, self.inputs, inputs)
+        with redirect(fold_in(key, DRAW)):
+            return code.call(params, buffers, self.inputs, inputs)
 
     def to_module(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> nn.Module:
-        """The ordinary module with copies of these weights, in evaluation mode; it knows nothing of this package."""
-        tensors = {**params, **buffers}
+        """The ordinary module with copies of these tensors, in evaluation mode.
+
+        Its normaliser is inside, so that it takes raw inputs. Frozen parameters want no gradient.
+        """
         module = fresh(self.factory).module
-        settle(module, tensors)
-        fill(module, tensors, frozenset(buffers))
+        settle(module, {**params, **buffers})
+        fill(module, {**params, **buffers}, frozen=buffers)
         return module.eval()
 
+    def blame(self, error: BaseException) -> ConfigError:
+        """The error that names the layer, the shapes and the config path behind what `apply` raised, or a trace of it."""
+        return blame(error, self.factory)
+
+    def check(self) -> Model:
+        """The model itself, after its factories were called once.
+
+        Raises:
+            ConfigError: one of them refused its arguments.
+        """
+        hollow_module(self.factory)
+        return self
+
+    def _start(
+        self, key: Tensor, example: Mapping[str, Any], statistics: Mapping[str, Any] | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Build, infer shapes, fill; in this order, so that weights from a file win."""
+        assembled = assemble(self.factory, key)
+        self._materialise(assembled, example, key)
+        self._fit(assembled, statistics)
+        with under(self.path):
+            initialize(assembled.module, self.initializers, key)
+            if self.init_from is not None:
+                initialize_from(assembled.module, self.init_from)
+            self._freeze(assembled.module)
+        return split(assembled.module)
+
     def _materialise(self, assembled: Assembled, example: Mapping[str, Any], key: Tensor) -> None:
-        if is_lazy(assembled.module):
-            lazies = waiting(assembled.module)
-            args, kwargs = arguments(takes(assembled.module, self.inputs), self.inputs, example)
-            assembled.module.eval()(*args, **kwargs)
-            redraw(assembled, lazies, key)
+        waiting = lazy_layers(assembled.module)
+        if waiting:
+            assembled.module.eval()
+            with self._blaming(), torch.no_grad():
+                describe(assembled, self.inputs).call_own(self.inputs, example)
+            redraw(assembled, waiting, key)
+
+    def _fit(self, assembled: Assembled, statistics: Mapping[str, Any] | None) -> None:
+        for name, layer in assembled.module.named_modules():
+            if isinstance(layer, Normalize) and statistics is not None:
+                with under(path_of(self.factory, assembled.places(), name)):
+                    layer.fit(statistics)
+
+    def _freeze(self, module: nn.Module) -> None:
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        for index, pattern in enumerate(self.freeze):
+            for name in match(pattern, parameters, "freeze", index):
+                parameters[name].requires_grad_(False)
+
+    def _try(
+        self, params: dict[str, Tensor], buffers: dict[str, Tensor], example: Mapping[str, Any], key: Tensor
+    ) -> None:
+        """Run once as training will, forward only."""
+        code = skeleton(self.factory, self.inputs, True, {**params, **buffers})
+
+        def run() -> None:
+            differentiate(lambda moved: self.apply(moved, buffers, example, key, train=True), params)
+
+        with self._blaming():
+            refuse_mutation(code, self.factory, run)
+
+    def _refuse_inputs(self, example: Mapping[str, Any]) -> None:
+        for name in self.inputs:
+            if name not in example:
+                found = ", ".join(example) or "no inputs"
+                problem = f"the model takes an input {name!r} that `io` does not give it"
+                issue = Issue(path=self.path, problem=problem, found=found, nearest=nearest(name, example))
+                raise ConfigError([issue])
+        if extra := [name for name in example if name not in self.inputs]:
+            problem = f"`io` gives the model what it does not take: {', '.join(extra)}"
+            raise ConfigError([Issue(path=self.path, problem=problem, expected=", ".join(self.inputs))])
+
+    @contextmanager
+    def _blaming(self) -> Iterator[None]:
+        try:
+            yield
+        except FAILURES as error:
+            raise self.blame(error) from error
 
 
-def split(module: nn.Module, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A module's tensors as training sees them: what it may move, and the rest."""
-    held = {name: (p, p.requires_grad) for name, p in module.named_parameters()}
-    held |= {name: (b, False) for name, b in module.named_buffers()}
-    tensors = {name: (t.detach().to(device, copy=True), moves) for name, (t, moves) in held.items()}
-    return (
-        {name: t for name, (t, moves) in tensors.items() if moves},
-        {name: t for name, (t, moves) in tensors.items() if not moves},
-    )
-
-
-def on_cpu(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs where modules are built; what is no tensor stays."""
-    return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in inputs.items()}
+@contextmanager
+def under(path: ConfigPath) -> Iterator[None]:
+    """Put a path in front of the issues that are raised inside."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(issue.under(path) for issue in error.issues) from error

@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
+from frozendict import frozendict
 from torch import nn
 
-from registry import ConfigError, ConfigPath, Deferred, Issue, Registry, component, instantiate
+from registry import ConfigError, ConfigPath, Deferred, Issue, Plain, Registry, component, freeze, instantiate, invalid
 
 from .bridge import Model
-
-
-@component
-class SequentialSection:
-    """`sequential:` as it is written."""
-
-    layers: tuple[Deferred, ...]
-    inputs: tuple[str, ...] = ("x",)
-
+from .graph import Graph, Plan, Ref, Step
+from .initializers import Initializer
+from .nodes import GraphSection, Report
+from .plan import read_outputs, read_plan
+from .weights import InitFrom
 
 FORMS = ("sequential", "graph", "_type_")
 
 
-def build_model(registry: Registry, section: Any, path: ConfigPath = ("model",)) -> Model:
-    """The model that a configuration describes; nothing is drawn and no module is built yet.
+@component
+class Extras:
+    """What may stand beside any form."""
+
+    initializers: tuple[Initializer, ...] = ()
+    init_from: InitFrom | None = None
+    freeze: tuple[str, ...] = ()
+
+
+@component
+class SequentialSection:
+    """`sequential:` as it is written, apart from `return`."""
+
+    layers: tuple[Deferred, ...]
+    inputs: tuple[str, ...] = ("x",)
+    outputs: Plain = None
+
+
+EXTRAS = tuple(field.name for field in attrs.fields(Extras))
+
+
+def build_model(registry: Registry, section: Any, path: ConfigPath = ("model",)) -> Any:
+    """The model that a configuration describes. Its modules were built once, to see that they can be.
 
     Args:
         registry: the keys that the section may name.
-        section: `{sequential: …}`, `{graph: …}` or a spec with `_type_`.
+        section: `{sequential: …}`, `{graph: …}` or a spec with `_type_`; beside it `initializers`, `init_from` and
+            `freeze` (see `Model`).
         path: the section's place in the configuration.
+
+    Returns:
+        A `Model`, or whatever component the spec names.
 
     Raises:
         ConfigError: with everything that is wrong with the section.
@@ -39,30 +62,37 @@ def build_model(registry: Registry, section: Any, path: ConfigPath = ("model",))
     forms = [form for form in FORMS if form in section]
     if len(forms) != 1:
         found = " and ".join(forms) or ", ".join(map(str, section)) or "nothing"
-        raise ConfigError([Issue(path=path, problem="says not what kind of model", found=found, expected=_expected())])
-    if forms == ["sequential"]:
-        return _sequential(registry, section["sequential"], (*path, "sequential"))
-    factory = registry.entry(section["_type_"], (*path, "_type_")).factory
-    if isinstance(factory, type) and issubclass(factory, nn.Module):
-        spec = instantiate(registry, section, path, expected=Deferred)
-        return Model(factory=spec)
-    return instantiate(registry, section, path)
-
-
-def _expected() -> str:
-    return "exactly one of sequential, graph, _type_"
-
-
-def stack(layers: Sequence[nn.Module]) -> nn.Sequential:
-    """An ordinary `nn.Sequential`; its tensors are named `0.weight`, `2.bias`, …"""
-    return nn.Sequential(*layers)
-
-
-def _sequential(registry: Registry, section: Any, path: ConfigPath) -> Model:
-    read = instantiate(registry, section, path, expected=SequentialSection)
-    return Model(
-        factory=Deferred(key="sequential", factory=stack, kwargs={"layers": read.layers}, path=path), inputs=read.inputs
+        raise ConfigError(
+            [Issue(path=path, problem="does not say what kind of model", found=found, expected=_expected())]
+        )
+    extras = {name: section[name] for name in EXTRAS if name in section}
+    rest = {name: value for name, value in section.items() if name not in EXTRAS}
+    model, read = all_of(
+        lambda: _form(registry, forms[0], rest, path), lambda: instantiate(registry, extras, path, expected=Extras)
     )
+    if isinstance(model, Model):
+        return attrs.evolve(model, path=path, **attrs.asdict(read, recurse=False)).check()
+    if extras:
+        found = type(model).__name__
+        raise ConfigError([Issue(path=path, problem=f"{', '.join(extras)} need a model of torch modules", found=found)])
+    return model
+
+
+def all_of(*calls: Callable[[], Any]) -> tuple[Any, ...]:
+    """The results of all calls, or one error with the issues of all.
+
+    Raises:
+        ConfigError: any of the calls raised one.
+    """
+    results, issues = [], []
+    for call in calls:
+        try:
+            results.append(call())
+        except ConfigError as error:
+            issues += error.issues
+    if issues:
+        raise ConfigError(issues)
+    return tuple(results)
 
 
 def torch_model(factory: Deferred, inputs: tuple[str, ...] = ("x",)) -> Model:
@@ -74,3 +104,100 @@ def torch_model(factory: Deferred, inputs: tuple[str, ...] = ("x",)) -> Model:
             else by position.
     """
     return Model(factory=factory, inputs=inputs)
+
+
+def _expected() -> str:
+    return "exactly one of " + ", ".join(FORMS)
+
+
+def _form(registry: Registry, form: str, section: Mapping[str, Any], path: ConfigPath) -> Any:
+    if form == "_type_":
+        return _typed(registry, section, path)
+    if unknown := [name for name in section if name != form]:
+        expected = ", ".join((form, *EXTRAS))
+        raise ConfigError(
+            [Issue(path=(*path, name), at="key", problem="unknown key", expected=expected) for name in unknown]
+        )
+    if not isinstance(section[form], Mapping):
+        raise ConfigError([Issue(path=(*path, form), problem="has the wrong type", expected="a mapping")])
+    returns = section[form].get("return")
+    rest = {name: value for name, value in section[form].items() if name != "return"}
+    read = {"sequential": _sequential, "graph": _graph}[form]
+    return read(registry, rest, returns, (*path, form))
+
+
+def _typed(registry: Registry, section: Mapping[str, Any], path: ConfigPath) -> Any:
+    """A spec: of a model, or of a module that is the model."""
+    key = section["_type_"]
+    factory = registry.entry(key, (*path, "_type_")).factory if isinstance(key, str) else None
+    if isinstance(factory, type) and issubclass(factory, nn.Module):
+        return Model(factory=instantiate(registry, section, path, expected=Deferred))
+    return instantiate(registry, section, path)
+
+
+def _sequential(registry: Registry, raw: Mapping[str, Any], returns: Any, path: ConfigPath) -> Model:
+    section = instantiate(registry, raw, path, expected=SequentialSection)
+    if len(section.inputs) != 1:
+        raise invalid(
+            "takes exactly one input; a graph takes several", *path, "inputs", found=", ".join(section.inputs)
+        )
+    if not section.layers:
+        raise invalid("has no layers", *path, "layers")
+    kwargs: dict[str, Any] = {"layers": section.layers}
+    if section.outputs is not None or returns is not None:
+        kwargs["plan"] = _chain(section, returns, path)
+    return Model(factory=Deferred(key="sequential", factory=stack, kwargs=kwargs, path=path), inputs=section.inputs)
+
+
+def _chain(section: SequentialSection, returns: Any, path: ConfigPath) -> Plan:
+    """The plan of a sequential model that names its outputs: the input, or `h0`, `h1`, … after the layers."""
+    report, n = Report(), len(section.layers)
+    names = (*section.inputs, *(f"h{i}" for i in range(n)))
+    outputs, form = read_outputs(section.outputs or freeze([names[-1]]), returns, names, path, report)
+    if report.issues:
+        raise ConfigError(report.issues)
+    steps = tuple(Step(str(i), None, (Ref(names[i]),), frozendict(), names[i + 1]) for i in range(n))
+    paths = tuple((*path, "layers", i) for i in range(n))
+    return Plan(inputs=section.inputs, steps=steps, outputs=outputs, returns=form, paths=paths)
+
+
+def _graph(registry: Registry, raw: Mapping[str, Any], returns: Any, path: ConfigPath) -> Model:
+    modules = raw.get("modules") or {}
+    rest = {name: value for name, value in raw.items() if name != "modules"}
+    ops = {key.removeprefix("op."): registry.entry(key).factory for key in registry.keys("op.")}
+    kwargs = dict(
+        zip(
+            ("modules", "plan"),
+            all_of(
+                lambda: instantiate(registry, modules, (*path, "modules"), expected=Mapping[str, Deferred]),
+                lambda: read_plan(
+                    instantiate(registry, rest, path, expected=GraphSection), returns, modules, ops, path
+                ),
+            ),
+            strict=True,
+        )
+    )
+    spec = Deferred(key="graph", factory=graph, kwargs=kwargs, path=path)
+    return Model(factory=spec, inputs=kwargs["plan"].inputs)
+
+
+def stack(layers: Sequence[Any], plan: Plan | None = None) -> nn.Module:
+    """Layers one after the other, as an ordinary `nn.Sequential` unless a plan says what else to return.
+
+    Tensors are named `0.weight`, `2.bias`, … in either case.
+    """
+    for index, layer in enumerate(layers):
+        _require_module(layer, "layers", index)
+    return nn.Sequential(*layers) if plan is None else Graph({str(i): layer for i, layer in enumerate(layers)}, plan)
+
+
+def graph(modules: Mapping[str, Any], plan: Plan) -> Graph:
+    """The module that runs a plan."""
+    for name, module in modules.items():
+        _require_module(module, "modules", name)
+    return Graph(modules, plan)
+
+
+def _require_module(value: Any, *place: str | int) -> None:
+    if not isinstance(value, nn.Module):
+        raise invalid("makes no nn.Module", *place, found=f"a {type(value).__name__}", expected="an nn.Module")

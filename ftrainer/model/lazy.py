@@ -8,68 +8,81 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import is_lazy as is_open
 
 from .assemble import Assembled, Part, start_stream
 
+RESETTABLE = ("torch.nn.modules.", "ftrainer.model.blocks.")
+"""Where the classes live that draw their weights in `reset_parameters` and in the order of their layers."""
+
+
+def lazy_layers(module: nn.Module) -> set[nn.Module]:
+    """The submodules that wait for an example."""
+    return {layer for layer in module.modules() if isinstance(layer, LazyModuleMixin)}
+
 
 def is_lazy(module: nn.Module) -> bool:
-    """Whether any submodule still waits for an example."""
-    return any(isinstance(part, LazyModuleMixin) for part in module.modules())
+    """Whether any submodule waits for an example."""
+    return bool(lazy_layers(module))
 
 
-def redraw(assembled: Assembled, waiting: set[nn.Module], key: Tensor) -> None:
-    """Draw anew what waited for shapes, as the same spec with explicit shapes would have drawn it.
+def redraw(assembled: Assembled, waited: set[nn.Module], key: Tensor) -> None:
+    """Draw the weights of a materialised module anew, as the same spec with explicit shapes would have drawn them.
 
-    torch's own layers draw in `reset_parameters`, in the order of their construction. So a part that is made of such
-    layers alone starts over from its own stream, now that every shape is known.
+    A spec that left a shape open starts over from its own stream, now that every shape is known. This is done for
+    torch's layers and our blocks; a module of somebody else's keeps what it drew when it saw the example.
 
     Args:
-        assembled: the materialised module.
-        waiting: the submodules that were lazy.
+        assembled: the module, materialised.
+        waited: the submodules that were lazy.
         key: as it was given to `assemble`.
     """
     for part in assembled.parts:
         own = _own_layers(part, assembled.parts)
-        if waiting.intersection(own) and all(type(layer).__module__.startswith(_RESETTABLE) for layer in own):
+        if waited.intersection(own) and _comes_from(part.spec.factory, RESETTABLE):
             start_stream(key, part.index)
             for layer in own:
                 if hasattr(layer, "reset_parameters"):
                     layer.reset_parameters()
 
 
-_RESETTABLE = ("torch.nn.modules.", "ftrainer.model.blocks.")
+def _comes_from(factory: Any, modules: tuple[str, ...]) -> bool:
+    return getattr(factory, "__module__", "").startswith(modules)
 
 
 def _own_layers(part: Part, parts: tuple[Part, ...]) -> list[nn.Module]:
     """The submodules that a part made itself, without those of specs nested in it."""
-    nested = {
-        layer
-        for other in parts
-        if other.index < part.index and other.module in set(part.module.modules())
-        for layer in other.module.modules()
-    }
-    return [layer for layer in part.module.modules() if layer not in nested]
+    layers = list(part.module.modules())
+    inner = [other.module for other in parts if other.index < part.index and other.module in layers]
+    nested = {layer for module in inner for layer in module.modules()}
+    return [layer for layer in layers if layer not in nested]
 
 
-def settle(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give lazy submodules the shapes of tensors by dotted name; their values stay undefined."""
+def settle(module: nn.Module, tensors: Mapping[str, Tensor | torch.Size]) -> None:
+    """Give lazy submodules the shapes that tensors have; the values of theirs stay undefined.
+
+    Args:
+        module: changed in place.
+        tensors: tensors, or their shapes, by dotted name.
+    """
     for prefix, layer in list(module.named_modules()):
         if isinstance(layer, LazyModuleMixin):
-            own = {name: tensors[f"{prefix}.{name}" if prefix else name] for name in _tensor_names(layer)}
-            _settle_one(layer, own)
+            _settle_one(layer, {name: _shape(tensors[f"{prefix}.{name}".lstrip(".")]) for name in _held(layer)})
 
 
-def _tensor_names(layer: nn.Module) -> list[str]:
-    held = {**layer._parameters, **layer._buffers}
-    return [name for name, tensor in held.items() if tensor is not None]
+def _shape(tensor: Tensor | torch.Size) -> torch.Size:
+    return tensor.shape if isinstance(tensor, Tensor) else tensor
 
 
-def _settle_one(layer: Any, tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        held = getattr(layer, name)
-        if torch.nn.parameter.is_lazy(held):
-            held.materialize(tensor.shape)
-    for attribute, size in _sizes(layer, {name: tuple(tensor.shape) for name, tensor in tensors.items()}).items():
+def _held(layer: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in {**layer._parameters, **layer._buffers}.items() if tensor is not None}
+
+
+def _settle_one(layer: Any, shapes: Mapping[str, torch.Size]) -> None:
+    for name, tensor in _held(layer).items():
+        if is_open(tensor):
+            tensor.materialize(shapes[name])
+    for attribute, size in _sizes(layer, shapes).items():
         setattr(layer, attribute, size)
     if layer.cls_to_become is not None:
         layer._initialize_hook.remove()
@@ -78,20 +91,13 @@ def _settle_one(layer: Any, tensors: Mapping[str, Tensor]) -> None:
         layer.__class__ = layer.cls_to_become
 
 
-def _sizes(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+def _sizes(layer: Any, shapes: Mapping[str, torch.Size]) -> dict[str, int]:
     """The attributes that torch's lazy layers infer from an input, read off their tensors instead."""
-    if hasattr(layer, "num_features"):
-        shape = shapes.get("weight") or shapes.get("running_mean")
-        return {"num_features": shape[0]} if shape else {}
-    if "weight" not in shapes:
+    weight = shapes.get("weight", shapes.get("running_mean"))
+    if weight is None:
         return {}
-    if hasattr(layer, "in_features"):
-        return {"in_features": shapes["weight"][1]}
+    if hasattr(layer, "num_features"):
+        return {"num_features": weight[0]}
     if hasattr(layer, "in_channels"):
-        return {"in_channels": shapes["weight"][0] if layer.transposed else shapes["weight"][1] * layer.groups}
-    return {}
-
-
-def waiting(module: nn.Module) -> set[nn.Module]:
-    """The submodules that still wait for an example."""
-    return {layer for layer in module.modules() if isinstance(layer, LazyModuleMixin)}
+        return {"in_channels": weight[0] if layer.transposed else weight[1] * layer.groups}
+    return {"in_features": weight[1]} if hasattr(layer, "in_features") else {}

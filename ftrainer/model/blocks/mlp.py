@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import nn
 
@@ -42,7 +43,7 @@ class MLP(nn.Sequential):
     ) -> None:
         _refuse(dims)
         layers: list[nn.Module] = []
-        for n_in, n_out in zip(dims, dims[1:], strict=False):
+        for n_in, n_out in pairwise(dims):
             layers += [] if not layers else _between(activation, dropout)
             layers.append(linear(n_in, n_out or 0, bias))
         if final_activation is not None:

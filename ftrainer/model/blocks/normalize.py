@@ -47,8 +47,10 @@ class Normalize(nn.Module):
             ConfigError: there are none for this field.
         """
         if self.field not in statistics:
-            raise invalid("the data has no statistics of this field", "field", found=repr(self.field),
-                          expected="one of " + ", ".join(statistics), nearest=nearest(self.field, statistics))  # fmt: skip
+            expected = "one of " + ", ".join(statistics) if statistics else "a data source that computes statistics"
+            problem = "the data has no statistics of this field"
+            names = nearest(self.field, statistics)
+            raise invalid(problem, "field", found=repr(self.field), expected=expected, nearest=names)
         of = statistics[self.field]
         self.mean, self.std = (torch.as_tensor(of[name], dtype=self.mean.dtype).clone() for name in ("mean", "std"))
 
