@@ -40,6 +40,7 @@ from ftrainer.components.trainer import DefaultTrainer
 from ftrainer.model.blocks.mlp import MLP
 from ftrainer.model.blocks.normalize import Normalize
 from ftrainer.model.build import torch_model
+from ftrainer.model.ops import OPS
 from ftrainer.model.torch_modules import torch_modules
 from registry import Registry
 
@@ -118,4 +119,4 @@ def builtin_registry() -> Registry:
     registry = Registry()
     for section in (DATA, IO, MODELS, LOSSES, OPTIMIZERS, SCHEDULES, LEARNERS, TRAINERS, METRICS, EVALUATORS, CALLBACKS, LOGGERS):
         registry = registry.register_all(section)
-    return registry
+    return registry.register_all(OPS, check="best_effort")
