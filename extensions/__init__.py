@@ -1,1 +1,1 @@
-"""Plugins that ship with ftrainer: they use `ftrainer`, `ftrainer.api` and `registry`, and nothing else of the project."""
+"""Plugins that ship with ftrainer; they use `ftrainer`, `ftrainer.api` and `registry`, nothing else of the project."""

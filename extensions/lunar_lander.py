@@ -11,19 +11,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
-from ftrainer import to_module
-from ftrainer.api import Examples, EpisodesSpec, TrainState
-from registry import Registry, component, invalid
-
 try:
+    import Box2D  # noqa: F401 - gymnasium's own error about its absence is no ImportError
     import gymnasium as gym
     import h5py
     from gymnasium.envs.box2d.lunar_lander import heuristic
 except ImportError as error:
     raise ImportError("extensions.lunar_lander needs gymnasium[box2d] and h5py: pip install 'ftrainer[rl]'") from error
+
+import numpy as np
+import torch
+
+from ftrainer import to_module
+from ftrainer.api import EpisodesSpec, Examples, TrainState
+from registry import Registry, component, invalid
 
 ENVIRONMENT = "LunarLander-v3"
 SOLVED = 200.0  # the return from which gymnasium's documentation calls an episode a solution
@@ -152,7 +153,13 @@ def write_episodes(path: Path, episodes: Iterator[Episode], origin: Mapping[str,
 
 
 def read_origin(path: Path) -> dict[str, str]:
-    """What `write_episodes` was told of a file's origin."""
+    """What `write_episodes` was told of a file's origin.
+
+    Raises:
+        ConfigError: it is no HDF5 file.
+    """
+    if not h5py.is_hdf5(path):
+        raise invalid("not an HDF5 file", "path", found=str(path))
     with h5py.File(path, "r") as root:
         return {name: str(value) for name, value in root.attrs.items()}
 

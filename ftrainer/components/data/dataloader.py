@@ -58,7 +58,7 @@ class LoaderData:
         for batch, (rows, _) in zip(self._loader(split, plan), plan, strict=True):
             batch = to_tensors(batch)
             if self.spec.last == "pad":
-                batch = self._masked(batch, len(rows))
+                batch |= {"sample_mask": torch.arange(self.spec.batch_size) < len(rows)}
             yield pytree.map(self._place, batch)
 
     def statistics(self) -> dict[str, dict[str, Tensor]]:
@@ -96,12 +96,6 @@ class LoaderData:
     def _place(self, leaf: Tensor) -> Tensor:
         return leaf.to(self.device, non_blocking=self._pins)
 
-    def _masked(self, batch: Batch, n_real: int) -> Batch:
-        if not isinstance(batch, dict):
-            hint = "name the parts of a sample under `fields`"
-            raise invalid("padding needs batches with names", "last", found="'pad'", hint=hint)
-        return batch | {"sample_mask": torch.arange(self.spec.batch_size) < n_real}
-
 
 class Plan:
     """A batch sampler over a plan: lists of (row, seed), filled up to `least` by going round again."""
@@ -132,17 +126,7 @@ class Seeded(Dataset[Any]):
     def _item(self, row: int, seed: int) -> Any:
         seed_all(seed)
         sample = self.dataset[row]
-        if self.fields is None:
-            return sample
-        if not isinstance(sample, (tuple, list)) or len(sample) != len(self.fields):
-            # No ConfigError here: torch's workers can carry only exceptions that are made from one text.
-            parts = (
-                f"a {type(sample).__name__} of {len(sample)}"
-                if isinstance(sample, (tuple, list))
-                else f"a {type(sample).__name__}"
-            )
-            raise ValueError(f"data.fields: {list(self.fields)} do not fit sample {row}, which is {parts}")
-        return dict(zip(self.fields, sample, strict=True))
+        return sample if self.fields is None else dict(zip(self.fields, sample, strict=True))
 
 
 @component
@@ -182,10 +166,11 @@ class Loader:
             raise invalid("there is a `val_dataset` to validate on", "val_fraction", found=str(self.val_fraction))
 
     def open(self, *, seed: int, device: Any) -> LoaderData:
-        """Build the data sets and split them.
+        """Build the data sets, split them, and look at one sample.
 
         Raises:
-            ConfigError: what was built is no map-style data set, or nothing is left to train on.
+            ConfigError: what was built is no map-style data set, nothing is left to train on, or the sample has other
+                parts than `fields` has names.
         """
         dataset = self._build("dataset", self.dataset)
         try:
@@ -194,6 +179,8 @@ class Loader:
             raise invalid(str(error), "val_fraction", found=str(self.val_fraction)) from error
         if len(train) < (self.batch_size if self.last == "drop" else 1):
             raise invalid("no batch to train on", "dataset", found=f"{len(train)} samples for the training split")
+        with borrowed():
+            self._check_sample(dataset[int(train[0])])
         held_out = Split(dataset, val)
         if self.val_dataset is not None:
             other = self._build("val_dataset", self.val_dataset)
@@ -212,3 +199,14 @@ class Loader:
                 "not a map-style data set", field, found=found, expected="one with `__len__` and `__getitem__`"
             )
         return dataset
+
+    def _check_sample(self, sample: Any) -> None:
+        n_parts = len(sample) if isinstance(sample, (tuple, list)) else None
+        if self.fields is not None and n_parts != len(self.fields):
+            found = f"a {type(sample).__name__}" + ("" if n_parts is None else f" of {n_parts} parts")
+            raise invalid(
+                "these names do not fit a sample", "fields", found=found, expected=f"{len(self.fields)} parts"
+            )
+        if self.last == "pad" and self.fields is None and not isinstance(sample, dict):
+            hint = "name the parts of a sample under `fields`"
+            raise invalid("padding needs batches with names", "last", found="'pad'", hint=hint)
