@@ -23,22 +23,52 @@ from ftrainer.components.loggers.stdout import Stdout
 from ftrainer.components.loggers.summary import Summary
 from ftrainer.components.loggers.tensorboard import TensorBoard
 from ftrainer.components.losses.torch import TorchLoss
+from ftrainer.components.optim.adadelta import Adadelta
+from ftrainer.components.optim.adafactor import Adafactor
+from ftrainer.components.optim.adagrad import Adagrad
 from ftrainer.components.optim.adam import Adam
+from ftrainer.components.optim.adamax import Adamax
 from ftrainer.components.optim.adamw import AdamW
+from ftrainer.components.optim.add_decayed_weights import AddDecayedWeights
 from ftrainer.components.optim.chain import Chain
 from ftrainer.components.optim.clip_by_global_norm import ClipByGlobalNorm
 from ftrainer.components.optim.clip_by_value import ClipByValue
+from ftrainer.components.optim.ema import EMA
+from ftrainer.components.optim.lion import Lion
+from ftrainer.components.optim.mask import Mask
+from ftrainer.components.optim.muon import Muon
+from ftrainer.components.optim.nadam import NAdam
+from ftrainer.components.optim.partition import Partition
+from ftrainer.components.optim.radam import RAdam
+from ftrainer.components.optim.rmsprop import RMSprop
+from ftrainer.components.optim.schedule_free_adamw import ScheduleFreeAdamW
 from ftrainer.components.optim.scheduled import Scheduled
 from ftrainer.components.optim.sgd import SGD
 from ftrainer.components.optim.torch import torch_optimizer
 from ftrainer.components.schedules.constant import Constant
 from ftrainer.components.schedules.cosine import Cosine
+from ftrainer.components.schedules.exponential import Exponential
+from ftrainer.components.schedules.inverse_sqrt import InverseSqrt
+from ftrainer.components.schedules.linear import Linear
+from ftrainer.components.schedules.multistep import MultiStep
+from ftrainer.components.schedules.one_cycle import OneCycle
+from ftrainer.components.schedules.piecewise import Piecewise
 from ftrainer.components.schedules.plateau import Plateau
+from ftrainer.components.schedules.polynomial import Polynomial
 from ftrainer.components.schedules.step import Step
 from ftrainer.components.schedules.torch import torch_schedule
+from ftrainer.components.schedules.warmup import Warmup
 from ftrainer.components.trainer import DefaultTrainer
+from ftrainer.model.blocks.conv_bn_act import ConvBnAct
+from ftrainer.model.blocks.gaussian_head import GaussianHead
 from ftrainer.model.blocks.mlp import MLP
 from ftrainer.model.blocks.normalize import Normalize
+from ftrainer.model.blocks.positional_encoding import PositionalEncoding
+from ftrainer.model.blocks.residual import Residual
+from ftrainer.model.blocks.residual_mlp import ResidualMLP
+from ftrainer.model.blocks.time_embedding import TimeEmbedding
+from ftrainer.model.blocks.transformer_decoder import TransformerDecoder
+from ftrainer.model.blocks.transformer_encoder import TransformerEncoder
 from ftrainer.model.build import torch_model
 from ftrainer.model.ops import OPS
 from ftrainer.model.torch_modules import torch_modules
@@ -58,8 +88,16 @@ IO: dict[str, Callable[..., Any]] = {"io.mapping": mapping}
 
 MODELS: dict[str, Callable[..., Any]] = {
     "model.torch": torch_model,
+    "conv_bn_act": ConvBnAct,
+    "gaussian_head": GaussianHead,
     "mlp": MLP,
     "normalize": Normalize,
+    "positional_encoding": PositionalEncoding,
+    "residual": Residual,
+    "residual_mlp": ResidualMLP,
+    "time_embedding": TimeEmbedding,
+    "transformer_decoder": TransformerDecoder,
+    "transformer_encoder": TransformerEncoder,
     **torch_modules(),
 }
 
@@ -68,11 +106,25 @@ LOSSES: dict[str, Callable[..., Any]] = {
 }
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "optim.adadelta": Adadelta,
+    "optim.adafactor": Adafactor,
+    "optim.adagrad": Adagrad,
     "optim.adam": Adam,
+    "optim.adamax": Adamax,
     "optim.adamw": AdamW,
+    "optim.add_decayed_weights": AddDecayedWeights,
     "optim.chain": Chain,
     "optim.clip_by_global_norm": ClipByGlobalNorm,
     "optim.clip_by_value": ClipByValue,
+    "optim.ema": EMA,
+    "optim.lion": Lion,
+    "optim.mask": Mask,
+    "optim.muon": Muon,
+    "optim.nadam": NAdam,
+    "optim.partition": Partition,
+    "optim.radam": RAdam,
+    "optim.rmsprop": RMSprop,
+    "optim.schedule_free_adamw": ScheduleFreeAdamW,
     "optim.scheduled": Scheduled,
     "optim.sgd": SGD,
     "optim_factory.torch": torch_optimizer,
@@ -81,8 +133,16 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
 SCHEDULES: dict[str, Callable[..., Any]] = {
     "schedule.constant": Constant,
     "schedule.cosine": Cosine,
+    "schedule.exponential": Exponential,
+    "schedule.inverse_sqrt": InverseSqrt,
+    "schedule.linear": Linear,
+    "schedule.multistep": MultiStep,
+    "schedule.one_cycle": OneCycle,
+    "schedule.piecewise": Piecewise,
     "schedule.plateau": Plateau,
+    "schedule.polynomial": Polynomial,
     "schedule.step": Step,
+    "schedule.warmup": Warmup,
     "sched_factory.torch": torch_schedule,
 }
 

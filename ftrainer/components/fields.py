@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from torch import Tensor
 
 from registry.issue import invalid
 
+C = TypeVar("C")
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -21,6 +22,11 @@ def is_off(value: Any) -> bool:
     (True, False)
     """
     return not isinstance(value, Tensor) and value == 0
+
+
+def evolve(component: C, **changes: Any) -> C:
+    """A component with some fields replaced; validators run again."""
+    return attrs.evolve(component, **changes)  # type: ignore[misc]
 
 
 def _numbers(test: Callable[[float], bool], expected: str) -> Validator:
@@ -82,13 +88,18 @@ def count(low: int = 1) -> Validator:
     return validate
 
 
-def one_of(*names: str) -> Validator:
-    """One of some words."""
+def one_of(*names: str | None) -> Validator:
+    """One of some words, or None where that is among them."""
 
     def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         del instance
         if value not in names:
-            raise invalid("unknown choice", attribute.name, found=repr(value), expected=" or ".join(names))
+            raise invalid(
+                "unknown choice",
+                attribute.name,
+                found=repr(value),
+                expected=" or ".join(name or "null" for name in names),
+            )
 
     return validate
 

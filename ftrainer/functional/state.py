@@ -86,7 +86,8 @@ class TrainState:
 def evolve_at(learner: Any, path: str, value: Any) -> Any:
     """`learner` with the traceable field at a config path replaced.
 
-    `optimizer.lr` looks for a field `optimizer` of the learner, `learner.alpha` for a field of the learner itself.
+    `optimizer.lr` looks for a field `optimizer` of the learner, `learner.alpha` for a field of the learner itself,
+    `optimizer.betas.0` for a number inside a traceable field.
 
     Raises:
         KeyError: there is no such field, or it was not declared traceable.
@@ -95,18 +96,23 @@ def evolve_at(learner: Any, path: str, value: Any) -> Any:
     return _evolve(learner, tuple(rest) if head == "learner" else (head, *rest), value, path)
 
 
-def _evolve(node: Any, parts: tuple[str, ...], value: Any, path: str) -> Any:
+def _evolve(node: Any, parts: tuple[str, ...], value: Any, path: str, traced: bool = False) -> Any:
+    if not parts:  # inside a tuple or mapping; `traced` tells what the field that holds it was declared as
+        if not traced or isinstance(node, bool) or not isinstance(node, (int, float)):
+            raise KeyError(f"{path}: {node!r} is structural, not traceable")
+        return value
     name, *rest = parts
     if isinstance(node, tuple):
         index = int(name)
-        return (*node[:index], _evolve(node[index], tuple(rest), value, path), *node[index + 1 :])
+        return (*node[:index], _evolve(node[index], tuple(rest), value, path, traced), *node[index + 1 :])
     if isinstance(node, Mapping):
-        return frozendict({**node, name: _evolve(node[name], tuple(rest), value, path)})
+        return frozendict({**node, name: _evolve(node[name], tuple(rest), value, path, traced)})
     fields = attrs.fields_dict(type(node)) if attrs.has(type(node)) else {}
     if name not in fields:
         raise KeyError(f"{path}: {type(node).__name__} has no field {name!r}")
     if rest:
-        return attrs.evolve(node, **{name: _evolve(getattr(node, name), tuple(rest), value, path)})
+        inner = _evolve(getattr(node, name), tuple(rest), value, path, is_traceable(fields[name]))
+        return attrs.evolve(node, **{name: inner})
     if not is_traceable(fields[name]):
         raise KeyError(f"{path}: {type(node).__name__}.{name} is structural, not traceable")
     return attrs.evolve(node, **{name: value})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import at_least, fraction, is_off, length
+from ftrainer.components.fields import at_least, fraction, length
 from ftrainer.functional.state import Tree
 from ftrainer.functional.step import Context
 from registry.spec import Plain, component, traceable
@@ -48,8 +48,7 @@ class Adam:
         step_size, eps = rules.adam_scalars(self.lr, self.betas, self.eps, ctx)
 
         def rule(g: Tensor, p: Tensor, *moments: Tensor) -> tuple[Tensor, ...]:
-            g = g if is_off(self.weight_decay) else g + self.weight_decay * p
-            moments = rules.adam_moments(g, moments, self.betas)
+            moments = rules.adam_moments(rules.decayed(g, p, self.weight_decay), moments, self.betas)
             return (-step_size * moments[0] / (torch.sqrt(moments[-1]) + eps), *moments)
 
         names = rules.adam_names(self.amsgrad)

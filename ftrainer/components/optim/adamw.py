@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import at_least, fraction, is_off, length
+from ftrainer.components.fields import at_least, fraction, length
 from ftrainer.functional.state import Tree
 from ftrainer.functional.step import Context
 from registry.spec import Plain, component, traceable
@@ -52,7 +52,7 @@ class AdamW:
         def rule(g: Tensor, p: Tensor, *moments: Tensor) -> tuple[Tensor, ...]:
             moments = rules.adam_moments(g, moments, self.betas)
             update = -step_size * moments[0] / (torch.sqrt(moments[-1]) + eps)
-            return (update if is_off(decay) else update - decay * p, *moments)
+            return (rules.decayed(update, p, -decay), *moments)
 
         names = rules.adam_names(self.amsgrad)
         updates, *trees = rules.mapped(rule, 1 + len(names), grads, params, *(opt_state[name] for name in names))

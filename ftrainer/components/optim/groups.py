@@ -10,7 +10,8 @@ import attrs
 
 from ftrainer.functional import patterns
 from ftrainer.functional.state import Tree
-from registry.issue import ConfigError, invalid, nearest
+from registry.issue import ConfigError, Issue, invalid, nearest
+from registry.spec import traceable
 
 Leaf = tuple[str, str]
 """A parameter's role and its dotted name."""
@@ -64,7 +65,7 @@ def groups_field() -> Any:
 
     Each entry names parameters by a pattern, and the hyperparameters that differ for them.
     """
-    return attrs.field(default=(), validator=_check_groups)
+    return traceable(default=(), validator=_check_groups)
 
 
 def _check_groups(spec: Any, attribute: attrs.Attribute[Any], groups: Any) -> None:
@@ -81,7 +82,7 @@ def _check_groups(spec: Any, attribute: attrs.Attribute[Any], groups: Any) -> No
 def _check_names(spec: Any, groups: Any) -> None:
     if not isinstance(groups, tuple):
         raise invalid("not a list", "groups", found=repr(groups), expected="a list of mappings with `match`")
-    issues = []
+    issues: list[Issue] = []
     for i, group in enumerate(groups):
         if not isinstance(group, Mapping) or not isinstance(group.get("match"), str):
             raise invalid("a group without a pattern", "groups", i, expected="a mapping with `match: <pattern>`")
@@ -130,5 +131,18 @@ def update_by_group(update: Callable[..., tuple[Tree, Tree]]) -> Callable[..., t
         }
         updates = merge(params, [part for part, _ in results.values()])
         return updates, {label: state for label, (_, state) in results.items()}
+
+    return wrapper
+
+
+def eval_by_group(evaluated: Callable[[Any, Tree, Tree], Tree]) -> Callable[[Any, Tree, Tree], Tree]:
+    """The same for `eval_params`."""
+
+    @functools.wraps(evaluated)
+    def wrapper(self: Any, opt_state: Tree, params: Tree) -> Tree:
+        if not self.groups:
+            return evaluated(self, opt_state, params)
+        members = _members(self, params)
+        return merge(params, [evaluated(spec, opt_state[name], select(params, kept)) for name, spec, kept in members])
 
     return wrapper

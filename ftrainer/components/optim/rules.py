@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ftrainer.components.fields import is_off
 from ftrainer.functional import pytree
 from ftrainer.functional.state import Tree
 from ftrainer.functional.step import Context
+from registry.issue import invalid
 
 
 def applied(ctx: Context) -> Tensor:
@@ -40,6 +42,23 @@ def mapped(rule: Callable[..., tuple[Tensor, ...]], outputs: int, *trees: Tree) 
 
 def _cast(x: Tensor, like: Tensor) -> Tensor:
     return x if x.dtype == like.dtype else x.to(like.dtype)
+
+
+def decayed(g: Tensor, p: Tensor, weight_decay: Any) -> Tensor:
+    """`g + weight_decay * p`: a gradient with an L2 penalty's, or an update that shrinks by a negative decay."""
+    return g if is_off(weight_decay) else g + weight_decay * p
+
+
+def init_momentum(momentum: Any, params: Tree) -> Tree:
+    """Zeros for a running sum, or nothing where a plain 0 asks for none."""
+    return {} if is_off(momentum) else {"momentum": zeros_like(params)}
+
+
+def check_momentum(momentum: Any, opt_state: Tree) -> None:
+    """Raise where a sweep or schedule moves a momentum that the state was made without."""
+    if "momentum" not in opt_state and not is_off(momentum):
+        hint = "give the configuration's own `momentum` a value above 0"
+        raise invalid("is swept or scheduled, but the state was made without it", "momentum", hint=hint)
 
 
 def lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
@@ -73,3 +92,8 @@ def adam_moments(g: Tensor, moments: tuple[Tensor, ...], betas: tuple[Any, Any])
     mu = lerp(moments[0], g, 1 - betas[0])
     nu = lerp(moments[1], g * g, 1 - betas[1])
     return (mu, nu, torch.maximum(moments[2], nu)) if len(moments) == 3 else (mu, nu)
+
+
+def penalty_and_decay(weight_decay: Any, lr: Any, decoupled: bool) -> tuple[Any, Any]:
+    """What weight decay adds to the gradient, and what it takes from the parameter: one of them nothing."""
+    return (0.0, lr * weight_decay) if decoupled else (weight_decay, 0.0)

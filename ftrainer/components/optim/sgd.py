@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
 
 import torch
 from torch import Tensor
@@ -48,32 +48,21 @@ class SGD:
     @init_by_group
     def init(self, params: Tree) -> Tree:
         """Zeros for the running sum, or nothing without momentum."""
-        return {} if is_off(self.momentum) else {"momentum": rules.zeros_like(params)}
+        return rules.init_momentum(self.momentum, params)
 
     @update_by_group
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """`-lr * buf`, where `buf = momentum * buf + (1 - dampening) * g` starts as the first gradient."""
+        decayed = functools.partial(rules.decayed, weight_decay=self.weight_decay)
+        rules.check_momentum(self.momentum, opt_state)
         if "momentum" not in opt_state:
-            self._refuse_late_momentum()
-            updates = rules.mapped(lambda g, p: (-self.lr * self._decayed(g, p),), 1, grads, params)
-            return updates[0], opt_state
+            return rules.mapped(lambda g, p: (-self.lr * decayed(g, p),), 1, grads, params)[0], opt_state
         share = None if is_off(self.dampening) else 1 - self.dampening * (ctx.count > 0).to(torch.float64)
 
         def rule(g: Tensor, buf: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-            g = self._decayed(g, p)
+            g = decayed(g, p)
             buf = self.momentum * buf + (g if share is None else share * g)
             return -self.lr * (g + self.momentum * buf if self.nesterov else buf), buf
 
         updates, momentum = rules.mapped(rule, 2, grads, opt_state["momentum"], params)
         return updates, {"momentum": momentum}
-
-    def _decayed(self, g: Tensor, p: Tensor) -> Tensor:
-        return g if is_off(self.weight_decay) else g + self.weight_decay * p
-
-    def _refuse_late_momentum(self) -> Any:
-        if not is_off(self.momentum):
-            raise invalid(
-                "is swept or scheduled, but the state was made without it",
-                "momentum",
-                hint="give the configuration's own `momentum` a value above 0",
-            )

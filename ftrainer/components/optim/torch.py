@@ -14,23 +14,47 @@ from ftrainer.functional.step import Transform
 from registry.issue import ConfigError, Issue, invalid, nearest
 from registry.spec import Plain
 
+from .adadelta import Adadelta
+from .adafactor import Adafactor
+from .adagrad import Adagrad
 from .adam import Adam
+from .adamax import Adamax
 from .adamw import AdamW
+from .muon import Muon
+from .nadam import NAdam
+from .radam import RAdam
+from .rmsprop import RMSprop
 from .sgd import SGD
 
-NATIVE: Mapping[str, Callable[..., Transform]] = frozendict({"SGD": SGD, "Adam": Adam, "AdamW": AdamW})
+NATIVE: Mapping[str, Any] = frozendict(
+    {
+        "Adadelta": Adadelta,
+        "Adafactor": Adafactor,
+        "Adagrad": Adagrad,
+        "Adam": Adam,
+        "AdamW": AdamW,
+        "Adamax": Adamax,
+        "Muon": Muon,
+        "NAdam": NAdam,
+        "RAdam": RAdam,
+        "RMSprop": RMSprop,
+        "SGD": SGD,
+    }
+)
 """The transform that computes what a class of `torch.optim` does, with the same names for its numbers."""
 
-DECOUPLED: Mapping[str, Callable[..., Transform]] = frozendict({"Adam": AdamW})
+DECOUPLED: Mapping[str, Any] = frozendict({"Adam": AdamW})
 """What stands for a class under `decoupled_weight_decay: true` where that is another transform."""
 
 REFUSED: Mapping[str, str] = frozendict(
     {
+        "ASGD": "its average would be kept and never used; use optim.sgd with the learner's ema_decay",
         "LBFGS": "it evaluates the loss several times a step; use optim.adamw",
+        "Rprop": "its rule is for whole-data gradients; use optim.lion or optim.rmsprop",
         "SparseAdam": "gradients here are dense; optim.adam computes the same on them",
     }
 )
-"""Classes that no pure update of one gradient can be, and why."""
+"""Classes without a native equal: why, and what to use."""
 
 HOW = ("foreach", "fused", "capturable")
 """Arguments that choose an implementation and change no result: the step is compiled as a whole here."""
@@ -55,7 +79,7 @@ def torch_optimizer(*, type: str, args: Plain = (), kwargs: Plain = frozendict()
     name, cls = optimizer_class(type)
     given = bound(cls, args, kwargs)
     native = DECOUPLED.get(name, NATIVE[name]) if given.get("decoupled_weight_decay") else NATIVE[name]
-    fields = {field.name for field in attrs.fields(native)}  # type: ignore[arg-type]
+    fields = {field.name for field in attrs.fields(native)}
     refuse_untranslated(given, fields, cls)
     try:
         return native(**{key: value for key, value in given.items() if key in fields}, groups=groups)
@@ -75,7 +99,7 @@ def optimizer_class(type: str) -> tuple[str, Callable[..., Any]]:
         raise invalid("unknown optimizer", "type", found=repr(type), expected=expected, nearest=nearest(type, known))
     name = known[type]
     if name in REFUSED:
-        raise invalid(f"torch.optim.{name} cannot be a pure update: {REFUSED[name]}", "type", found=repr(type))
+        raise invalid(f"torch.optim.{name} has no equal here: {REFUSED[name]}", "type", found=repr(type))
     return name, getattr(torch.optim, name)
 
 

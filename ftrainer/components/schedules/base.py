@@ -96,3 +96,17 @@ def replace(node: Any, name: str, change: Callable[[Any], Any]) -> Any:
 
 def _in_group(group: Mapping[str, Any], name: str, change: Callable[[Any], Any]) -> Mapping[str, Any]:
     return frozendict({**group, name: change(group[name])}) if name in group else group
+
+
+def later(ctx: Context, interval: str, start: int) -> Context:
+    """The context of a schedule that began at `start`; the unit that is not `interval` goes on as it was."""
+    if interval == "epoch":
+        return ctx._replace(epoch=torch.clamp(ctx.epoch - start, min=0))
+    return ctx._replace(step=torch.clamp(ctx.step - start, min=0))
+
+
+def remaining(interval: str, used: int, total_steps: int | None, steps_per_epoch: int | None) -> int | None:
+    """What is left of a run, in steps, after `used` steps or epochs; None where that is not known."""
+    if total_steps is None or (interval == "epoch" and not steps_per_epoch):
+        return None
+    return max(1, total_steps - used * (1 if interval == "step" else int(steps_per_epoch or 1)))

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import at_least, count
+from ftrainer.components.fields import at_least, count, evolve
 from ftrainer.functional.step import Context
 from registry.spec import component, traceable
 
@@ -40,4 +40,4 @@ class Cosine(Factor):
 
     def resolve(self, total_steps: int | None, steps_per_epoch: int | None) -> Cosine:
         """`steps` from the run's planned length where it was left open."""
-        return self if self.steps else attrs.evolve(self, steps=planned(self.interval, total_steps, steps_per_epoch))
+        return self if self.steps else evolve(self, steps=planned(self.interval, total_steps, steps_per_epoch))

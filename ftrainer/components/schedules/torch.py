@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from ftrainer.components.base import Schedule
-from ftrainer.components.fields import count, one_of
+from ftrainer.components.fields import count, evolve, one_of
 from ftrainer.functional.step import Context, Transform
 from registry.issue import ConfigError, Issue, invalid, nearest
 from registry.spec import Plain, component
@@ -32,9 +33,9 @@ REFUSED: Mapping[str, str] = frozendict(
 )
 """Schedulers that numbers cannot make, and what to use."""
 
-BASES = (1.0, 2.0, 4.0)
+BASES = (2.0**-10, 2.0**-9, 2.0**-8)
 """Learning rates that torch's scheduler is driven at. Two show how its values depend on the rate, the third proves it.
-Powers of two, so that nothing rounds that would not round at the optimizer's own rate."""
+Powers of two, so that differences do not round, and of the size of usual rates, so that `eta_min` keeps its digits."""
 
 
 @component
@@ -72,7 +73,7 @@ class TorchSchedule:
     def resolve(self, total_steps: int | None, steps_per_epoch: int | None) -> TorchSchedule:
         """This schedule with a table as long as the run."""
         units = planned(self.interval, total_steps, steps_per_epoch)
-        return attrs.evolve(self, entries=max(1, -(-units // self.frequency)))
+        return evolve(self, entries=max(1, -(-units // self.frequency)))
 
 
 @attrs.frozen
@@ -118,10 +119,10 @@ def _written(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
 
 
 def _solve(name: str, rows: list[tuple[float, ...]]) -> Table:
-    slope = tuple(second - first for first, second, _, _ in rows)
+    slope = tuple((second - first) / BASES[0] for first, second, _, _ in rows)
     offset = tuple(2 * first - second for first, second, _, _ in rows)
     for a, b, row in zip(slope, offset, rows, strict=True):
-        if abs(4 * a + b - row[2]) > 1e-9 * max(1.0, abs(row[2])):
+        if not math.isclose(BASES[2] * a + b, row[2], rel_tol=1e-9, abs_tol=1e-12):
             raise invalid(f"{name} depends on the learning rate in a way that no table can hold", "type")
     momentum = tuple(row[3] for row in rows)
     return Table(_short(slope), _short(offset), _short(momentum) if any(momentum) else None)
