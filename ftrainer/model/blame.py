@@ -89,7 +89,7 @@ def innermost(error: BaseException, spec: Deferred) -> Culprit | None:
 def node_of(step: Step, values: Mapping[str, Any], spec: Deferred) -> Culprit:
     """The graph's node that a step came from."""
     plan = spec.kwargs["plan"]
-    path = next((path for path, other in zip(plan.paths, plan.steps, strict=True) if other is step), spec.path)
+    path = next((path for path, other in zip(plan.paths, plan.steps, strict=True) if other == step), spec.path)
     inputs = (resolve(value, values) for value in (*step.args, *step.kwargs.values()))
     return Culprit(f"the node that makes {step.out!r}", path, tuple(inputs), None)
 

@@ -112,7 +112,7 @@ class Model:
         return module.eval()
 
     def blame(self, error: BaseException) -> ConfigError:
-        """The error that names the layer, the shapes and the config path behind what `apply` raised, or a trace of it."""
+        """The error that names layer, shapes and config path behind what `apply`, or a trace of it, raised."""
         return blame(error, self.factory)
 
     def check(self) -> Model:

@@ -27,7 +27,9 @@ def activations() -> dict[str, type[nn.Module]]:
 
 
 def _required(cls: Callable[..., object]) -> list[str]:
-    return [p.name for p in inspect.signature(cls).parameters.values() if p.default is p.empty]
+    catching = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(cls).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in catching]
 
 
 def make_activation(chosen: Activation, *field: str) -> nn.Module:

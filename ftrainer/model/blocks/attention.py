@@ -1,0 +1,53 @@
+"""Multi-head attention as plain tensor arithmetic, so that it traces, differentiates and maps like everything else."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from registry.issue import invalid
+
+
+class Attention(nn.MultiheadAttention):
+    """`nn.MultiheadAttention` (batch first) with the same tensors under the same names, and a forward of its own.
+
+    Torch's forward takes fused shortcuts in evaluation mode that neither map nor trace, and rounds otherwise there.
+
+    Args:
+        embed_dim: width of queries, keys and values.
+        num_heads: must divide it.
+        dropout: probability with which an attention weight is dropped.
+
+    Raises:
+        ConfigError: the heads do not divide the width.
+    """
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
+        if embed_dim % num_heads:
+            raise invalid("must divide d_model", "nhead", found=f"{num_heads} heads for {embed_dim} features")
+        super().__init__(embed_dim, num_heads, dropout, batch_first=True)
+
+    def forward(self, query: Tensor, memory: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        """Attend from `query` (B, T, D) to `memory` (B, S, D).
+
+        Args:
+            query: what asks.
+            memory: what is asked.
+            causal: position t sees positions 0 … t only; needs T = S.
+            mask: (B, S) bool, True where `memory` is real.
+        """
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        q, k, v = (
+            self.heads(F.linear(x, weight, bias))
+            for x, weight, bias in zip((query, memory, memory), weights, biases, strict=True)
+        )
+        p = self.dropout if self.training else 0.0
+        allowed = None if mask is None else mask[..., None, None, :]
+        if causal and allowed is not None:
+            allowed = allowed & allowed.new_ones(query.shape[-2], memory.shape[-2]).tril()
+        mixed = F.scaled_dot_product_attention(q, k, v, allowed, p, is_causal=causal and allowed is None)
+        return self.out_proj(mixed.transpose(-3, -2).flatten(-2))
+
+    def heads(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, heads, T, D / heads)."""
+        return x.unflatten(-1, (self.num_heads, self.head_dim)).transpose(-3, -2)
