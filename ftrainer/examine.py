@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from ftrainer.config import (
     ResolvedConfig,
     post_model_issues,
     preflight_issues,
-    resolve_config,
+    resolve,
+    settings_of,
 )
 from ftrainer.experiment import SECTIONS, build_registry, instantiate_value, part, validate_specs
 from ftrainer.model import build_model
@@ -21,7 +23,9 @@ UNKNOWN_KEY = "unknown registry key"
 
 
 def examine(
-    source: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | Sequence[str] = ()
+    source: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    registry: Registry | None = None,
 ) -> tuple[ResolvedConfig, Registry]:
     """Resolve a configuration and check all of it: structure, keys, arguments, and what components say of themselves.
 
@@ -31,9 +35,10 @@ def examine(
     Raises:
         ConfigError: with every issue of every stage, each with its place.
     """
-    resolved = resolve_config(source, overrides)
-    issues = list(preflight_issues(resolved))
-    registry = _registry(resolved, issues)
+    resolved, found = resolve(source, overrides)
+    issues = list(found)
+    _add(issues, preflight_issues(resolved))
+    registry = _registry(resolved, builtin_registry() if registry is None else registry, issues)
     _add(issues, _raised(lambda: validate_specs(resolved, registry)))
     _add(issues, _model_issues(resolved, registry))
     if not issues:
@@ -43,15 +48,13 @@ def examine(
     return resolved, registry
 
 
-def _registry(resolved: ResolvedConfig, issues: list[Issue]) -> Registry:
-    """The registry with its plugins; where they cannot be loaded, the built-in one."""
-    found = []
+def _registry(resolved: ResolvedConfig, known: Registry, issues: list[Issue]) -> Registry:
+    """The registry with its plugins; without them where they cannot be loaded."""
     try:
-        registry = build_registry(resolved)
+        return build_registry(resolved, known)
     except ConfigError as error:
-        found, registry = list(error.issues), builtin_registry()
-    _add(issues, found)
-    return registry
+        _add(issues, error.issues)
+        return known.under(settings_of(resolved.data))
 
 
 def _model_issues(resolved: ResolvedConfig, registry: Registry) -> Sequence[Issue]:
@@ -67,9 +70,7 @@ def _model_issues(resolved: ResolvedConfig, registry: Registry) -> Sequence[Issu
 def _component_issues(resolved: ResolvedConfig, registry: Registry) -> Sequence[Issue]:
     """What components say about their own fields; the learner is built only where all its parts could be."""
     names = [name for name in SECTIONS if name != "learner"]
-    issues = [
-        i for name in names for i in _raised(lambda name=name: instantiate(registry, part(resolved, name), (name,)))
-    ]
+    issues = [i for name in names for i in _raised(partial(instantiate, registry, part(resolved, name), (name,)))]
     if issues:
         return issues
     model = build_model(registry, resolved.data["model"])
@@ -88,7 +89,7 @@ def _add(issues: list[Issue], more: Iterable[Issue]) -> None:
     """Add what later stages found, once for each path: what names a better word wins."""
     lost_plugins = any(issue.path[:1] == ("imports",) for issue in issues)
     for issue in more:
-        if lost_plugins and issue.problem == UNKNOWN_KEY and not issue.nearest:
+        if lost_plugins and issue.problem == UNKNOWN_KEY and (issue.hint or not issue.nearest):
             continue
         same = next((i for i, old in enumerate(issues) if old.path == issue.path), None)
         if same is None:

@@ -52,9 +52,15 @@ def main() -> None:
 @click.option("--overwrite", is_flag=True, help="Delete an earlier run in the same directory.")
 def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite: bool) -> None:
     """Train what CONFIG describes."""
+    from ftrainer.examine import examine
     from ftrainer.experiment import run_experiment
+    from registry import ConfigError
 
-    run_experiment(config, overrides, resume=resume, overwrite=overwrite)
+    try:
+        run_experiment(config, overrides, resume=resume, overwrite=overwrite)
+    except ConfigError:
+        examine(config, overrides)  # finds everything, where the run stopped at the first stage that found something
+        raise
 
 
 @main.command()

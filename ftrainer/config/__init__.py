@@ -1,10 +1,10 @@
 """Text to a resolved configuration, and errors that point at the line."""
 
 from .render import render
-from .resolve import resolve_config
+from .resolve import resolve, resolve_config
 from .resolved import ResolvedConfig
 from .sections import RunSettings, Settings
-from .validate import post_model_issues, preflight_issues, validate_post_model, validate_preflight
+from .validate import post_model_issues, preflight_issues, settings_of, validate_post_model, validate_preflight
 
 __all__ = [
     "ResolvedConfig",
@@ -13,7 +13,9 @@ __all__ = [
     "post_model_issues",
     "preflight_issues",
     "render",
+    "resolve",
     "resolve_config",
+    "settings_of",
     "validate_post_model",
     "validate_preflight",
 ]

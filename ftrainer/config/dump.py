@@ -47,7 +47,7 @@ def _comment(node: Node) -> str:
 
 def _inline(node: Node) -> str:
     if node.shown is not None:
-        return node.shown if _is_bare(node.shown) else json.dumps(node.shown, ensure_ascii=False)
+        return node.shown if _is_bare(node.shown) else quoted(node.shown)
     if isinstance(node.value, dict):
         return "{}"
     return "[]" if isinstance(node.value, list) else inline_scalar(node.value)
@@ -65,11 +65,29 @@ def inline_scalar(value: Any) -> str:
     if not isinstance(value, str):
         return scalar_text(value)
     escaped = value.replace("${", "$${")
-    return escaped if _is_bare(escaped) else json.dumps(escaped, ensure_ascii=not escaped.isprintable())
+    return escaped if _is_bare(escaped) else quoted(escaped)
+
+
+def quoted(text: str) -> str:
+    """Text in double quotes, with escapes for what does not print.
+
+    >>> quoted("caf\\u00e9\\t\\x7f")
+    '"café\\\\t\\\\x7f"'
+    """
+    return "".join(
+        letter if letter.isprintable() else _escape(letter) for letter in json.dumps(text, ensure_ascii=False)
+    )
+
+
+def _escape(letter: str) -> str:
+    code = ord(letter)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def _key(key: str) -> str:
-    return key if _is_bare(key) else json.dumps(key, ensure_ascii=not key.isprintable())
+    return key if _is_bare(key) else quoted(key)
 
 
 def _is_bare(text: str) -> bool:

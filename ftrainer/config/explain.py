@@ -10,6 +10,8 @@ from .overrides import split_path
 _VERBS = {
     "file": "written",
     "override": "overridden",
+    "anchor": "aliased from",
+    "default": "filled in",
     "python": "given from Python",
     "template": "taken from template",
     "interpolation": "interpolated from",

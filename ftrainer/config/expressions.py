@@ -113,11 +113,16 @@ def _to_json(text: str) -> Any:
 CONVERSIONS: dict[str, Callable[[str], Any]] = {"int": _to_int, "float": _to_float, "bool": _to_bool, "json": _to_json}
 
 
-def convert_env(env: Env, text: str) -> Any:
+def convert_env(env: Env, text: str, given: bool = True) -> Any:
     """The text of a variable in the form that was asked for; typed forms strip blanks first, the raw one nothing.
 
     >>> convert_env(Env("N", "int", None), " 08 "), convert_env(Env("N", None, None), " 08 ")
     (8, ' 08 ')
+
+    Args:
+        env: the expression.
+        text: the variable's value, or the default.
+        given: whether the variable was set.
 
     Raises:
         ValueError: the text has not that form. The message does not repeat the text.
@@ -127,4 +132,5 @@ def convert_env(env: Env, text: str) -> Any:
     try:
         return CONVERSIONS[env.convert](text.strip())
     except (ValueError, OverflowError, RecursionError):
-        raise ValueError(f"the environment variable {env.variable!r} holds no {env.convert}") from None
+        what = f"the environment variable {env.variable!r}" if given else f"the default of {env.variable!r}"
+        raise ValueError(f"{what} holds no {env.convert}") from None

@@ -27,7 +27,7 @@ def read_source(path: Path, where: Place | None = None, at: ConfigPath = ()) -> 
     """
     mark = where.mark() if where else None
     try:
-        return Source(_shown(path), path.read_text(encoding="utf-8"))
+        return Source(_shown(path), path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         near = _files_near(path)
         issue = Issue(path=at, problem="no such file", found=repr(_shown(path)), nearest=near, where=mark)
@@ -54,21 +54,26 @@ def _files_near(path: Path) -> tuple[str, ...]:
     return tuple(_shown(folder / name) for name in nearest(path.name, names))
 
 
-def layers(path: Path) -> list[Node]:
+def layers(path: Path, issues: list[Issue]) -> list[Node]:
     """A file's tree and, before it, those of the files under its `defaults:`, each once, where it is first named.
+
+    Args:
+        path: the file.
+        issues: receives what is wrong and does not keep the rest from being read, see `parse`.
 
     Raises:
         ConfigError: with the issues of all the files; a cycle is reported with its chain.
     """
-    walk = _Files()
+    walk = _Files(minor=issues)
     walk.visit(path, None, ())
     if walk.issues:
-        raise ConfigError(walk.issues)
+        raise ConfigError([*issues, *walk.issues])
     return walk.found
 
 
-@attrs.define
+@attrs.define(kw_only=True)
 class _Files:
+    minor: list[Issue]
     found: list[Node] = attrs.field(factory=list)
     issues: list[Issue] = attrs.field(factory=list)
     done: set[Path] = attrs.field(factory=set)
@@ -84,7 +89,7 @@ class _Files:
             self.done.add(full)
             self.chain.append(full)
             try:
-                root = parse_root(read_source(full, where, at))
+                root = parse_root(read_source(full, where, at), self.minor)
                 self.visit_defaults(root, full)
                 self.issues += directive_issues(root)
                 self.found.append(_without(root, "defaults"))
@@ -110,14 +115,27 @@ def _without(root: Node, key: str) -> Node:
     return attrs.evolve(root, value={name: child for name, child in root.value.items() if name != key})
 
 
-def parse_root(source: Source) -> Node:
+def parse_root(source: Source, issues: list[Issue]) -> Node:
     """A whole configuration's text as a mapping.
 
     Raises:
         ConfigError: as `parse`, or the text is no mapping.
     """
-    root = parse(source)
+    root = parse(source, issues)
     if not isinstance(root.value, dict):
         where = root.place.mark() if root.place else None
         raise ConfigError([Issue(problem="a configuration is a mapping", found=kind(root.value), where=where)])
+    refuse_directive(root)
     return root
+
+
+def refuse_directive(root: Node) -> None:
+    """Raise where a whole configuration is a `_merge_`, which has nothing to work on.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if "_merge_" in root.value:
+        place = root.value["_merge_"].key
+        problem = "_merge_ belongs below a key, not at the top of a configuration"
+        raise ConfigError([Issue(path=("_merge_",), problem=problem, where=place.mark() if place else None)])

@@ -13,24 +13,24 @@ from .expressions import CONVERSIONS, Expression, convert_env, find_expressions,
 from .node import Node, Origin, Place, from_python, kind, refuse_explosion, scalar_text
 from .overrides import split_path
 
-MAX_CHAIN = 50
-MAX_TEXT = 1_000_000
+MAX_CHAIN = 40
+MAX_ACTIVE = 150
+MAX_TEXT = 100_000
 
 
-def interpolate(root: Node, environ: Mapping[str, str]) -> Node:
+def interpolate(root: Node, environ: Mapping[str, str], issues: list[Issue]) -> Node:
     """The tree with every interpolation replaced.
 
     Args:
         root: merged, templates expanded.
         environ: the variables that `${env:…}` may read.
+        issues: receives every unknown path and variable, value of the wrong form, and cycle (with its chain); the
+            texts in question stay as they are.
 
     Raises:
-        ConfigError: with every unknown path and variable, value of the wrong form, and cycle (with its chain).
+        ConfigError: the result would not fit in memory.
     """
-    stage = _Interpolator(root=root, environ=environ)
-    result = stage.resolve(root, ())
-    if stage.issues:
-        raise ConfigError(stage.issues)
+    result = _Interpolator(root=root, environ=environ, issues=issues).resolve(root, ())
     refuse_explosion(result)
     return result
 
@@ -43,9 +43,10 @@ class _Failed(Exception):
 class _Interpolator:
     root: Node
     environ: Mapping[str, str]
-    issues: list[Issue] = attrs.field(factory=list)
+    issues: list[Issue]
     done: dict[ConfigPath, Node] = attrs.field(factory=dict)
     active: list[ConfigPath] = attrs.field(factory=list)
+    hops: int = 0
 
     def resolve(self, node: Node, path: ConfigPath) -> Node:
         """One node with what stands below it; parts without interpolations stay the same objects."""
@@ -65,16 +66,18 @@ class _Interpolator:
     def scalar(self, node: Node, path: ConfigPath) -> Node:
         """A text with interpolations, read once."""
         if path not in self.done:
-            if len(self.active) > MAX_CHAIN * 4:
+            if self.hops >= MAX_CHAIN or len(self.active) > MAX_ACTIVE:
                 self.refuse(node, path, "interpolations lead on through too many others")
                 return node
             self.active.append(path)
+            self.hops += 1
             try:
                 self.done[path] = self.evaluate(node, path)
             except _Failed:
                 self.done[path] = node
             finally:
                 self.active.pop()
+                self.hops -= 1
         return self.done[path]
 
     def evaluate(self, node: Node, path: ConfigPath) -> Node:
@@ -133,6 +136,7 @@ class _Interpolator:
             near = nearest(text.split(":")[0], CONVERSIONS)
             expected = "env:VAR, or env:int:VAR with int, float, bool or json; a default after a comma"
             raise self.failure(node, path, str(error), offset=at, expected=expected, nearest=near) from None
+        given = env.variable in self.environ
         raw = self.environ.get(env.variable, env.default)
         if raw is None:
             hint = f"set it, or give a default: ${{env:{text},…}}"
@@ -141,14 +145,12 @@ class _Interpolator:
                 node, path, problem, offset=at, hint=hint, nearest=nearest(env.variable, self.environ, n=1)
             )
         try:
-            value = from_python(convert_env(env, raw), node.how, path)
+            value = from_python(convert_env(env, raw, given), node.how, path)
         except ValueError as error:
             raise self.failure(node, path, str(error), offset=at) from None
         except ConfigError as error:
             raise self.failure(node, path, error.issues[0].problem, offset=at) from None
-        if env.variable not in self.environ:
-            return value
-        return attrs.evolve(value, secrets=_secrets_of(raw, value), shown=f"${{{expression.text}}}")
+        return _hidden(value, _secrets_of(raw, value), f"${{{expression.text}}}") if given else value
 
     def from_path(self, node: Node, path: ConfigPath, expression: Expression, text: str) -> Node:
         try:
@@ -202,6 +204,16 @@ def _inside(node: Node, offset: int) -> Place | None:
         if line[start : start + len(node.value)] == node.value:
             return place._replace(column=place.column + shift + offset, width=max(1, place.width - shift - offset))
     return place
+
+
+def _hidden(node: Node, secrets: tuple[str, ...], shown: str) -> Node:
+    """A value from the environment, marked as such in all its parts."""
+    value = node.value
+    if isinstance(value, dict):
+        value = {key: _hidden(child, secrets, shown) for key, child in value.items()}
+    elif isinstance(value, list):
+        value = [_hidden(child, secrets, shown) for child in value]
+    return attrs.evolve(node, value=value, secrets=secrets, shown=shown)
 
 
 def _secrets_of(raw: str, value: Node) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,10 @@ import attrs
 from registry.issue import ConfigError, ConfigPath, Issue, Mark
 
 MAX_DEPTH = 100
-MAX_NODES = 1_000_000
+MAX_NODES = 200_000
+
+_HALF = re.compile("[\ud800-\udfff]")
+_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
 @attrs.frozen(eq=False)
@@ -22,7 +26,7 @@ class Source:
 
     def line(self, number: int) -> str:
         """One line of it, counted from 1; empty past the end."""
-        lines = self.text.splitlines()
+        lines = _BREAK.split(self.text)
         return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
@@ -184,6 +188,8 @@ def _from_python(value: Any, how: str, path: ConfigPath, issues: list[Issue]) ->
     elif value is not None and type(value) not in (bool, int, float, str):
         expected = "text, a number, a boolean, null, a list or a mapping"
         issues.append(Issue(path=path, problem="is no YAML data", found=f"a {type(value).__name__}", expected=expected))
+    elif isinstance(value, str) and _HALF.search(value):
+        issues.append(Issue(path=path, problem="holds half a surrogate pair, which is no character"))
     return Node(value=value, how=how)
 
 
@@ -197,20 +203,30 @@ def refuse_explosion(root: Node) -> None:
     """Raise where aliases, templates or interpolations make a tree that would not fit in memory.
 
     Raises:
-        ConfigError: the tree has more than a million nodes when its shared parts are written out.
+        ConfigError: written out, the tree has too many values or too many levels.
     """
-    if _size(root, {}) > MAX_NODES:
-        raise ConfigError(
-            [Issue(problem=f"aliases, templates or interpolations expand to more than {MAX_NODES} values")]
-        )
+    size, depth = _measure(root)
+    if depth > MAX_DEPTH:
+        raise ConfigError([too_deep(())])
+    if size > MAX_NODES:
+        problem = f"aliases, templates or interpolations expand to more than {MAX_NODES} values"
+        raise ConfigError([Issue(problem=problem)])
 
 
-def _size(node: Node, known: dict[int, int]) -> int:
-    if not isinstance(node.value, (dict, list)):
-        return 1
-    if id(node.value) not in known:
-        known[id(node.value)] = 1 + sum(_size(child, known) for _, child in node.children())
-    return known[id(node.value)]
+def _measure(root: Node) -> tuple[int, int]:
+    """Values and levels of a tree; parts that are shared are walked once, and without recursion."""
+    known: dict[int, tuple[int, int]] = {}
+    stack = [(root, False)]
+    while stack:
+        node, ready = stack.pop()
+        children = [child for _, child in node.children()]
+        if ready or not children:
+            below = [known[id(child.value)] for child in children]
+            known[id(node.value)] = 1 + sum(size for size, _ in below), 1 + max((deep for _, deep in below), default=0)
+        elif id(node.value) not in known:
+            stack.append((node, True))
+            stack += [(child, False) for child in children]
+    return known[id(root.value)]
 
 
 def descend(root: Node, path: ConfigPath) -> tuple[list[Node], ConfigPath]:

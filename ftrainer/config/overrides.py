@@ -10,8 +10,8 @@ import attrs
 
 from registry.issue import ConfigError, ConfigPath, Issue, dotted
 
-from .merge import directive_issues, merge
-from .node import Node, Place, Source, from_python, kind
+from .merge import directive_issues, is_directive, merge
+from .node import MAX_DEPTH, Node, Place, Source, from_python, kind
 from .parse import parse
 
 _PART = re.compile(r'\.?(?:"([^"]+)"|([^."\[\]]+))|\[(\d+)\]')
@@ -48,6 +48,8 @@ def split_path(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
         position = match.end()
     if not parts:
         raise ValueError("is no path: it is empty")
+    if len(parts) > MAX_DEPTH:
+        raise ValueError(f"is nested more than {MAX_DEPTH} levels deep")
     return tuple(parts), tuple(columns)
 
 
@@ -95,10 +97,13 @@ def _from_text(text: str) -> Override | Issue:
     except ValueError as error:
         return Issue(problem=f"the override {error}", where=Place(source, 1, 1, len(name)).mark())
     keys = tuple(Place(source, 1, column + 1, len(part)) for part, column in zip(path, columns, strict=True))
+    issues: list[Issue] = []
     try:
-        node = parse(Source("<override>", value), path, "override")
+        node = parse(Source("<override>", value), issues, path, "override")
     except ConfigError as error:
-        return attrs.evolve(error.issues[0], path=path, where=Place(source, 1, len(name) + 2, len(value)).mark())
+        issues += error.issues
+    if issues:
+        return attrs.evolve(issues[0], path=path, where=Place(source, 1, len(name) + 2, len(value)).mark())
     if not value.strip():
         node = Node(value=None, how="override")
     return Override(path=path, node=_moved(node, source, len(name) + 1), keys=keys, where=keys[0])
@@ -138,6 +143,8 @@ def _put(node: Node, override: Override, depth: int, issues: list[Issue]) -> Nod
     if depth == len(override.path):
         return merge(node, override.node, override.path, issues)
     part = override.path[depth]
+    if is_directive(node):
+        return attrs.evolve(node, value={**node.value, "_value_": _put(node.value["_value_"], override, depth, issues)})
     if isinstance(node.value, list):
         return _put_in_list(node, override, depth, issues)
     if not isinstance(node.value, dict) and node.value is not None:

@@ -12,7 +12,7 @@ from yaml.events import AliasEvent, MappingStartEvent, ScalarEvent
 
 from registry.issue import ConfigError, ConfigPath, Issue
 
-from .node import MAX_DEPTH, Node, Place, Source, kind, refuse_explosion, too_deep
+from .node import MAX_DEPTH, Node, Origin, Place, Source, kind, refuse_explosion, too_deep
 from .scalars import read_plain, read_tagged
 
 LOADER: Any = getattr(yaml, "CLoader", yaml.Loader)
@@ -22,16 +22,20 @@ _TABBED = re.compile(r"^ *\t")
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!", None)
 
 
-def parse(source: Source, path: ConfigPath = (), how: str = "file") -> Node:
+def parse(source: Source, issues: list[Issue], path: ConfigPath = (), how: str = "file") -> Node:
     """The one document of a text; an empty text is an empty mapping.
 
+    Args:
+        source: the text.
+        issues: receives what is wrong and does not keep the rest from being read: duplicate keys, tags, keys that are
+            no text, recursive aliases.
+        path: the config path of the document's root.
+        how: what the nodes' origin is called.
+
     Raises:
-        ConfigError: the text is no YAML, or has duplicate keys, tags, keys that are no text, or recursive aliases.
+        ConfigError: the text is no YAML.
     """
-    reader = _Reader(source=source, how=how, events=_events(source))
-    node = reader.document(path)
-    if reader.issues:
-        raise ConfigError(reader.issues)
+    node = _Reader(source=source, how=how, events=_events(source), issues=issues).document(path)
     refuse_explosion(node)
     return node
 
@@ -79,7 +83,7 @@ class _Reader:
     source: Source
     how: str
     events: Iterator[Any]
-    issues: list[Issue] = attrs.field(factory=list)
+    issues: list[Issue]
     anchors: dict[str, Node | None] = attrs.field(factory=dict)
 
     def document(self, path: ConfigPath) -> Node:
@@ -137,7 +141,8 @@ class _Reader:
             problem = f"the alias *{event.anchor} stands inside its own anchor"
             self.issues.append(Issue(path=path, problem=problem, where=self.place(event).mark()))
             return Node(value=None, place=self.place(event), how=self.how)
-        return target
+        step = Origin("anchor", target.place, f"&{event.anchor}")
+        return attrs.evolve(target, place=self.place(event), key=None, history=(*target.history, step))
 
     def collection(self, event: Any, path: ConfigPath) -> Node:
         place = self.place(event)
@@ -162,18 +167,19 @@ class _Reader:
             place = self.place(event)
             name = self.key_name(event, path, place)
             child = self.node(next(self.events), (*path, name))
+            if name in items:
+                self.issues.append(self.duplicate(items[name], (*path, name), place))
+            items[name] = attrs.evolve(child, key=place)
             if name == "<<" and not event.style:
                 merged = self.merged(child, place, path)
-            elif name in items:
-                self.issues.append(self.duplicate(items[name], (*path, name), place))
-            else:
-                items[name] = attrs.evolve(child, key=place)
+        if merged:
+            del items["<<"]
         for base in merged:
             items = {**base.value, **items}
         return items
 
     def key_name(self, event: Any, path: ConfigPath, place: Place) -> str:
-        key = self.node(event, path)
+        key = self.node(event, (*path, "?"))
         if not isinstance(key.value, str):
             found = kind(key.value) if isinstance(key.value, (dict, list)) else str(key.value)
             hint = "write it in quotes" if isinstance(event, ScalarEvent) else None

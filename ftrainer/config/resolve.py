@@ -12,7 +12,7 @@ import attrs
 
 from registry.issue import ConfigError, Issue
 
-from .files import layers
+from .files import layers, refuse_directive
 from .interpolate import interpolate
 from .merge import directive_issues, merge
 from .node import Node, from_python, kind, refuse_explosion
@@ -40,33 +40,64 @@ def resolve_config(
         environ: what `${env:…}` reads; the process's environment if absent.
 
     Raises:
-        ConfigError: with every issue of the first stage that found any.
+        ConfigError: with everything that is wrong.
     """
-    stack = _layers(source)
+    resolved, issues = resolve(source, overrides, environ=environ)
+    if issues:
+        raise ConfigError(issues)
+    return resolved
+
+
+def resolve(
+    source: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[ResolvedConfig, tuple[Issue, ...]]:
+    """As `resolve_config`, but with the issues that leave something to check returned beside the configuration.
+
+    Raises:
+        ConfigError: what is wrong leaves nothing to check: no YAML, a missing file, a bad `_merge_` or template.
+    """
+    issues: list[Issue] = []
     given = read_overrides(overrides)
+    root = apply_overrides(_merged(_layers(source, issues)), given)
+    root = _with_defaults(expand_templates(root))
+    refuse_explosion(root)
+    found: list[Issue] = []
+    root = interpolate(root, os.environ if environ is None else environ, found)
+    resolved = ResolvedConfig(root=root, file=None if isinstance(source, Mapping) else str(source))
+    return resolved, (*issues, *_name_first(resolved, found))
+
+
+def _merged(stack: list[Node]) -> Node:
     issues: list[Issue] = []
     root = reduce(lambda base, over: merge(base, over, (), issues), stack)
     if issues:
         raise ConfigError(issues)
-    root = apply_overrides(root, given)
-    root = _with_defaults(root)
-    root = expand_templates(root)
-    refuse_explosion(root)
-    root = interpolate(root, os.environ if environ is None else environ)
-    return ResolvedConfig(root=root, file=None if isinstance(source, Mapping) else str(source))
+    return root
 
 
-def _layers(source: str | Path | Mapping[str, Any]) -> list[Node]:
+def _name_first(resolved: ResolvedConfig, issues: list[Issue]) -> list[Issue]:
+    """The issues of interpolation; where `run.name` is missing that is the one to name, and not all who refer to it."""
+    others = [issue for issue in issues if not issue.problem.startswith("${run.name} leads nowhere")]
+    if len(others) == len(issues):
+        return issues
+    return [resolved.locate(Issue(path=("run", "name"), problem="is required and missing", at="key")), *others]
+
+
+def _layers(source: str | Path | Mapping[str, Any], issues: list[Issue]) -> list[Node]:
     if not isinstance(source, Mapping):
-        return layers(Path(source))
+        return layers(Path(source), issues)
     root = from_python(source)
+    refuse_directive(root)
     below: list[Node] = []
     defaults = root.value.pop("defaults", None)
     for path in _paths(defaults):
-        below += layers(path)
-    issues = tuple(directive_issues(root))
-    if issues:
-        raise ConfigError(issues)
+        below += layers(path, issues)
+    wrong = tuple(directive_issues(root))
+    if wrong:
+        raise ConfigError([*issues, *wrong])
     return [*below, root]
 
 

@@ -17,7 +17,7 @@ from registry.spec import freeze, thaw
 
 from .dump import to_yaml
 from .explain import explain
-from .node import Node, descend, plain, public
+from .node import Node, Place, descend, plain, public
 
 C = TypeVar("C")
 T = TypeVar("T", str, str | None)
@@ -103,7 +103,7 @@ class ResolvedConfig:
         """One issue with its place: that of the node, or of the nearest one above it that exists."""
         node, rest = find(self.root, issue.path)
         if issue.where is None:
-            place = node.key if (rest or issue.at == "key") and node.key else node.place or node.key
+            place = _place_of(node, missing=bool(rest), at_key=issue.at == "key")
             issue = attrs.evolve(issue, where=place.mark() if place else None)
         return self._without_secrets(issue, node)
 
@@ -121,6 +121,13 @@ class ResolvedConfig:
             hint=_scrub(issue.hint, hide),
             nearest=tuple(name for name in issue.nearest if name not in hide),
         )
+
+
+def _place_of(node: Node, missing: bool, at_key: bool) -> Place | None:
+    """Where an issue about a node points; one about what is missing below it points at what demands it."""
+    if missing and isinstance(node.value, dict) and "_type_" in node.value:
+        return node.value["_type_"].place or node.key
+    return (node.key or node.place) if missing or at_key else (node.place or node.key)
 
 
 def _scrub(text: T, secrets: list[str]) -> T:

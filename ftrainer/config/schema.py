@@ -153,8 +153,8 @@ def _one(hint: Any) -> Schema:
         args = get_args(hint)
         return {"type": "object", "additionalProperties": _value(args[1]) if len(args) == 2 else ANYTHING}
     if is_sequence(hint):
-        args = [arg for arg in get_args(hint) if arg is not Ellipsis]
-        return {"type": "array", "items": _value(args[0]) if len(set(map(str, args))) == 1 else ANYTHING}
+        items = [arg for arg in get_args(hint) if arg is not Ellipsis]
+        return {"type": "array", "items": _value(items[0]) if len(set(map(str, items))) == 1 else ANYTHING}
     if isinstance(hint, type) and attrs.has(hint) and hint is not Deferred:
         return {"type": "object"}
     return {"$ref": "#/$defs/spec"}

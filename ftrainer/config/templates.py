@@ -9,7 +9,7 @@ import attrs
 from registry.issue import ConfigError, ConfigPath, Issue, nearest
 
 from .merge import merge, settle
-from .node import Node, Origin, kind
+from .node import MAX_DEPTH, Node, Origin, kind
 
 
 def expand_templates(root: Node) -> Node:
@@ -42,6 +42,7 @@ class _Expander:
     templates: dict[str, Node]
     done: dict[str, Node] = attrs.field(factory=dict)
     issues: list[Issue] = attrs.field(factory=list)
+    depths: list[int] = attrs.field(factory=list)
 
     def refuse(self, node: Node, path: ConfigPath, problem: str, found: str | None = None, **details: Any) -> None:
         where = node.place.mark() if node.place else None
@@ -52,12 +53,17 @@ class _Expander:
     def template(self, name: str, path: ConfigPath, chain: tuple[str, ...]) -> Node:
         """A template with the templates that it uses expanded."""
         if name not in self.done:
+            self.depths.append(len(path))
             self.done[name] = self.expand(self.templates[name], ("templates", name), (*chain, name))
+            self.depths.pop()
         return self.done[name]
 
     def expand(self, node: Node, path: ConfigPath, chain: tuple[str, ...]) -> Node:
         """A node with every template below it expanded; untouched parts stay the same objects."""
         if not isinstance(node.value, (dict, list)):
+            return node
+        if len(path) + sum(self.depths) > MAX_DEPTH:
+            self.refuse(node, path, f"templates nest more than {MAX_DEPTH} levels deep")
             return node
         children = [(key, child, self.expand(child, (*path, key), chain)) for key, child in node.children()]
         if any(new is not old for _, old, new in children):

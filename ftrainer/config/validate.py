@@ -76,7 +76,7 @@ def _top_level(data: Mapping[str, Any]) -> Iterator[Issue]:
     supervised = learner is None or (isinstance(learner, Mapping) and learner.get("_type_") == "learner.supervised")
     for name in (*REQUIRED, *(SUPERVISED if supervised else ())):
         if data.get(name) is None:
-            yield Issue(path=(name,), problem="is required and missing")
+            yield Issue(path=(name,), at="key", problem="is required and missing")
     version = data.get("schema_version", SCHEMA_VERSION)
     if version != SCHEMA_VERSION or isinstance(version, bool):
         yield Issue(
