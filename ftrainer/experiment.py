@@ -123,12 +123,12 @@ def plan(cfg: Config, overrides: Overrides = None, *, registry: Registry | None 
 
 
 @contextmanager
-def located(resolved: ResolvedConfig) -> Iterator[None]:
-    """Give every configuration error raised inside its file, line and column."""
+def located(resolved: ResolvedConfig, *section: str) -> Iterator[None]:
+    """Give every configuration error raised inside its file, line and column; its paths begin at the section."""
     try:
         yield
     except ConfigError as error:
-        raise resolved.located(error) from error.__cause__
+        raise resolved.located(ConfigError(issue.under(section) for issue in error.issues)) from error.__cause__
 
 
 def build_registry(resolved: ResolvedConfig, registry: Registry | None = None) -> Registry:
@@ -207,7 +207,8 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
     with located(experiment.resolved):
         device = pick_device(run.device)
         check_precision(run.precision, device)
-        data = experiment.data.open(seed=run.seed, device=device)
+        with located(experiment.resolved, "data"):
+            data = experiment.data.open(seed=run.seed, device=device)
         clock = Clock(data.n_batches("train"), trainer.grad_accum_steps)
         learner = planned(program.learner, trainer.total_steps(clock.steps_per_epoch), clock.steps_per_epoch)
         program = attrs.evolve(program, learner=learner)
