@@ -6,6 +6,7 @@ rest. There is no pickle, so that reading a stranger's file runs nothing.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -120,12 +121,13 @@ def load_manifest(path: Path) -> dict[str, Any]:
         CheckpointError: no checkpoint is there, the manifest is damaged, or its format is not this version's.
     """
     place = present(path)
-    file = place / MANIFEST
-    if not file.is_file():
-        raise _damaged(path, f"{MANIFEST} is missing") if place.is_dir() else refuse(f"{path}: no checkpoint there")
+    if not place.is_dir():
+        raise refuse(f"{path}: no checkpoint there")
     try:
-        content = unsealed(file.read_bytes())
-    except (SealError, OSError) as error:
+        content = unsealed((place / MANIFEST).read_bytes())
+    except OSError as error:
+        raise _damaged(path, f"{MANIFEST}: {error.strerror}") from error
+    except SealError as error:
         raise _damaged(path, f"{MANIFEST} {error}") from error
     if content.get("kind") != KIND or content.get("format") != FORMAT:
         found = f"{content.get('kind')!r}, format {content.get('format')!r}"
@@ -142,15 +144,11 @@ def verify(path: Path) -> dict[str, Any]:
         CheckpointError: what is wrong with it.
     """
     manifest = load_manifest(path)
-    tensors = present(path) / TENSORS
-    if not tensors.is_file():
-        raise _damaged(path, f"{TENSORS} is missing")
     try:
-        digest = sha256_of(tensors)
+        digest = sha256_of(present(path) / TENSORS)
     except OSError as error:
-        raise _damaged(path, f"{TENSORS} {error}") from error
-    if digest != manifest["tensors"].get("sha256"):
-        raise _damaged(path, f"{TENSORS} does not have the digest that {MANIFEST} gives")
+        raise _damaged(path, f"{TENSORS}: {error.strerror}") from error
+    _compare(path, manifest, digest)
     return manifest
 
 
@@ -177,14 +175,20 @@ def read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
 
 
 def _read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    manifest = verify(path)
+    manifest = load_manifest(path)
+    try:
+        raw = (present(path) / TENSORS).read_bytes()
+    except OSError as error:
+        raise _damaged(path, f"{TENSORS}: {error.strerror}") from error
+    _compare(path, manifest, hashlib.sha256(raw).hexdigest())
     saved = _leaves_listed(path, manifest)
     wanted = leaves_of(template)
     issues = misfits(saved, describe(wanted))
     if issues:
         raise CheckpointError([_headline(path, manifest, template, len(issues)), *issues])
-    tensors = read_tensors(present(path) / TENSORS, saved)
-    restored = [tensors[name].to(leaf.device, copy=True) for name, leaf in wanted.items()]
+    tensors = read_tensors(raw, saved)
+    # Copied into torch's own, aligned memory: matrix products may round differently elsewhere.
+    restored = [tensors.pop(name).to(leaf.device, copy=True) for name, leaf in wanted.items()]
     return pytree.unflatten(pytree.structure(template), restored), manifest
 
 
@@ -246,6 +250,11 @@ def _leaves_listed(path: Path, manifest: Mapping[str, Any]) -> tuple[Leaf, ...]:
         return tuple(Leaf(str(x["path"]), str(x["dtype"]), tuple(map(int, x["shape"]))) for x in manifest["leaves"])
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"{MANIFEST} lists no leaves") from error
+
+
+def _compare(path: Path, manifest: Mapping[str, Any], digest: str) -> None:
+    if digest != manifest["tensors"].get("sha256"):
+        raise _damaged(path, f"{TENSORS} does not have the digest that {MANIFEST} gives")
 
 
 def _damaged(path: Path, how: str) -> CheckpointError:

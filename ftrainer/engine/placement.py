@@ -29,7 +29,7 @@ def put(directory: Path, name: str, fill: Callable[[Path], None]) -> Path:
         CheckpointError: `name` is no plain file name.
         OSError: the disk is full, or may not be written to; a previous directory of this name stands.
     """
-    if name.startswith(".") or Path(name).name != name:
+    if not name or name.startswith(".") or Path(name).name != name:
         raise refuse("a checkpoint's name must be a plain file name", found=repr(name))
     directory.mkdir(parents=True, exist_ok=True)
     target, new = directory / name, directory / f".{name}.new"

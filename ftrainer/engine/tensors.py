@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import safetensors
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
 
 from ftrainer.functional import pytree
@@ -133,20 +133,24 @@ def write_tensors(path: Path, leaves: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_tensors(path: Path, leaves: Iterable[Leaf]) -> dict[str, Tensor]:
-    """The tensors that `write_tensors` wrote, in host memory that a mapping of the file backs: copy them.
+def read_tensors(raw: bytes, leaves: Iterable[Leaf]) -> dict[str, Tensor]:
+    """The tensors in a file that `write_tensors` wrote, in host memory at any alignment: copy them before computing.
+
+    Args:
+        raw: the file's bytes.
+        leaves: what it must hold.
 
     Raises:
-        CheckpointError: the file does not hold exactly these leaves.
+        CheckpointError: it is no safetensors file, or does not hold exactly these leaves.
     """
     try:
-        stored = load_file(path)
+        stored = load(raw)
     except safetensors.SafetensorError as error:
-        raise refuse(f"{path}: not a readable safetensors file", found=str(error)) from error
+        raise refuse("not a readable safetensors file", found=str(error)) from error
     expected = tuple(leaves)
     found = {leaf.path: _restored(stored.pop(leaf.path), leaf) for leaf in expected if leaf.path in stored}
     if stored or describe(found) != expected:
-        raise refuse(f"{path}: holds other tensors than the manifest says")
+        raise refuse("the file holds other tensors than the manifest says")
     return found
 
 
@@ -168,7 +172,8 @@ def _stored(tensor: Tensor) -> Tensor:
 
 def _restored(tensor: Tensor, leaf: Leaf) -> Tensor:
     is_pair = leaf.dtype.startswith("complex") and tensor.dim() and tensor.shape[-1] == 2
-    return torch.view_as_complex(tensor) if is_pair else tensor
+    # Pairs may lie at any multiple of 8 in the file, and torch crashes on complex128 that is not at one of 16: copy.
+    return torch.view_as_complex(tensor.clone()) if is_pair else tensor
 
 
 def _header(stored: Mapping[str, Tensor]) -> bytes:

@@ -12,7 +12,7 @@ from ftrainer.functional.events import Action, EpochEnd, Save, StepEnd, Stopping
 from registry.issue import invalid
 from registry.spec import component
 
-from .monitor import better, reading
+from .monitor import better, reading, split_and_name
 
 Memory = dict[str, Any]
 
@@ -98,7 +98,7 @@ class ModelCheckpoint:
         worst_kept = best[-1][0] if len(best) == self.save_top_k else None
         if not better(self.mode, value, worst_kept):
             return memory, ()
-        stem = f"best-{str(self.monitor).replace('/', '-')}"
+        stem = "-".join(("best", *split_and_name(str(self.monitor)))).replace("/", "-")
         name = stem if self.save_top_k == 1 else f"{stem}-{event.step:08d}"
         ranked = sorted([*best, [value, name]], key=lambda entry: entry[0], reverse=self.mode == "max")
         kept, gone = ranked[: self.save_top_k], ranked[self.save_top_k :]

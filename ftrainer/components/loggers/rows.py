@@ -47,7 +47,7 @@ def is_past(line: str, start_step: int) -> bool:
     """
     try:
         return not line.endswith("\n") or start_step == 0 or from_line(line)["step"] > start_step
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return True
 
 
