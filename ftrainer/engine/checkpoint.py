@@ -194,7 +194,8 @@ def _read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]
 
 def latest(*directories: Path) -> tuple[Path | None, tuple[Issue, ...]]:
     """The intact checkpoint that was written last, and an issue for each newer one that was passed over."""
-    dated, skipped = [], []
+    dated: list[tuple[float, Path]] = []
+    skipped: list[Issue] = []
     for place in (place for directory in directories for place in stored(directory)):
         try:
             dated.append((load_manifest(place)["written_at"], place))

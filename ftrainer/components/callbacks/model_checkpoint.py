@@ -17,6 +17,11 @@ from .monitor import better, reading, split_and_name
 Memory = dict[str, Any]
 
 
+def count_or_none(default: int | None) -> Any:
+    """A field that holds a count from 1 up, or nothing."""
+    return attrs.field(default=default, validator=optional(fields.count()))
+
+
 @component
 class ModelCheckpoint:
     """Save the run regularly, at its end, and when it is at its best (`cb.model_checkpoint`).
@@ -37,9 +42,9 @@ class ModelCheckpoint:
 
     save_dir: str
     save_last: bool = True
-    every_n_steps: int | None = attrs.field(default=None, validator=optional(fields.count()))
+    every_n_steps: int | None = count_or_none(None)
     every_n_minutes: float | None = attrs.field(default=None, validator=optional(fields.above(0)))
-    keep: int | None = attrs.field(default=3, validator=optional(fields.count()))
+    keep: int | None = count_or_none(3)
     save_top_k: int = attrs.field(default=0, validator=fields.count(0))
     monitor: str | None = None
     mode: Literal["min", "max"] = attrs.field(default="min", validator=fields.one_of("min", "max"))
