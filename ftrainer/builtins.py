@@ -22,7 +22,18 @@ from ftrainer.components.loggers.progress import ProgressBar
 from ftrainer.components.loggers.stdout import Stdout
 from ftrainer.components.loggers.summary import Summary
 from ftrainer.components.loggers.tensorboard import TensorBoard
+from ftrainer.components.losses.cross_entropy import CrossEntropy
+from ftrainer.components.losses.gaussian_nll import GaussianNLL
+from ftrainer.components.losses.huber import Huber
+from ftrainer.components.losses.l1 import L1
+from ftrainer.components.losses.mse import MSE
 from ftrainer.components.losses.torch import TorchLoss
+from ftrainer.components.losses.weighted_sum import WeightedSum
+from ftrainer.components.metrics.accuracy import Accuracy
+from ftrainer.components.metrics.mae import MAE
+from ftrainer.components.metrics.mse import MSE as MeanSquaredError
+from ftrainer.components.metrics.r2 import R2
+from ftrainer.components.metrics.torchmetrics import TorchMetric
 from ftrainer.components.optim.adadelta import Adadelta
 from ftrainer.components.optim.adafactor import Adafactor
 from ftrainer.components.optim.adagrad import Adagrad
@@ -69,7 +80,7 @@ from ftrainer.model.blocks.residual_mlp import ResidualMLP
 from ftrainer.model.blocks.time_embedding import TimeEmbedding
 from ftrainer.model.blocks.transformer_decoder import TransformerDecoder
 from ftrainer.model.blocks.transformer_encoder import TransformerEncoder
-from ftrainer.model.build import torch_model
+from ftrainer.model.build import constructor_model, torch_model
 from ftrainer.model.ops import OPS
 from ftrainer.model.torch_modules import torch_modules
 from registry import Registry
@@ -87,6 +98,7 @@ DATA: dict[str, Callable[..., Any]] = {
 IO: dict[str, Callable[..., Any]] = {"io.mapping": mapping}
 
 MODELS: dict[str, Callable[..., Any]] = {
+    "model.constructor": constructor_model,
     "model.torch": torch_model,
     "conv_bn_act": ConvBnAct,
     "gaussian_head": GaussianHead,
@@ -102,7 +114,13 @@ MODELS: dict[str, Callable[..., Any]] = {
 }
 
 LOSSES: dict[str, Callable[..., Any]] = {
+    "loss.cross_entropy": CrossEntropy,
+    "loss.gaussian_nll": GaussianNLL,
+    "loss.huber": Huber,
+    "loss.l1": L1,
+    "loss.mse": MSE,
     "loss.torch": TorchLoss,
+    "loss.weighted_sum": WeightedSum,
 }
 
 OPTIMIZERS: dict[str, Callable[..., Any]] = {
@@ -150,7 +168,13 @@ LEARNERS: dict[str, Callable[..., Any]] = {"learner.supervised": Supervised}
 
 TRAINERS: dict[str, Callable[..., Any]] = {"trainer.default": DefaultTrainer}
 
-METRICS: dict[str, Callable[..., Any]] = {}
+METRICS: dict[str, Callable[..., Any]] = {
+    "metric.accuracy": Accuracy,
+    "metric.mae": MAE,
+    "metric.mse": MeanSquaredError,
+    "metric.r2": R2,
+    "metric.torchmetrics": TorchMetric,
+}
 
 EVALUATORS: dict[str, Callable[..., Any]] = {}
 
