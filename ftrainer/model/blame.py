@@ -71,7 +71,9 @@ def frames(error: BaseException) -> Iterator[FrameType]:
 
 def innermost(error: BaseException, spec: Deferred) -> Culprit | None:
     """The innermost layer, or node of a graph, that was being called."""
-    culprit, names, places = None, {}, {}
+    culprit: Culprit | None = None
+    names: dict[int, str] = {}
+    places: Mapping[str, int] = {}
     for frame in frames(error):
         owner, local = frame.f_locals.get("self"), frame.f_locals
         if isinstance(owner, Skeleton):

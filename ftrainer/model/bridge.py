@@ -22,7 +22,7 @@ from .blocks.normalize import Normalize
 from .initializers import Initializer, initialize
 from .lazy import lazy_layers, redraw, settle
 from .probe import differentiate, refuse_mutation
-from .skeleton import describe, fresh, hollow_module, skeleton
+from .skeleton import arguments, describe, fresh, hollow_module, skeleton, takes
 from .tensors import fill, split
 from .weights import InitFrom, initialize_from
 
@@ -110,6 +110,10 @@ class Model:
         settle(module, {**params, **buffers})
         fill(module, {**params, **buffers}, frozen=buffers)
         return module.eval()
+
+    def arguments(self, module: nn.Module, inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """How to call `to_module`'s module on named inputs: positional and keyword arguments."""
+        return arguments(takes(module, self.inputs), self.inputs, inputs)
 
     def blame(self, error: BaseException) -> ConfigError:
         """The error that names layer, shapes and config path behind what `apply`, or a trace of it, raised."""

@@ -9,6 +9,7 @@ import attrs
 from frozendict import frozendict
 from torch import nn
 
+from ftrainer.deps import model_constructor
 from registry import ConfigError, ConfigPath, Deferred, Issue, Plain, Registry, component, freeze, instantiate, invalid
 
 from .bridge import Model
@@ -16,6 +17,7 @@ from .graph import Graph, Plan, Ref, Step
 from .initializers import Initializer
 from .nodes import GraphSection, Report
 from .plan import read_outputs, read_plan
+from .skeleton import hollow_module
 from .weights import InitFrom
 
 FORMS = ("sequential", "graph", "_type_")
@@ -39,7 +41,7 @@ class SequentialSection:
     outputs: Plain = None
 
 
-EXTRAS = tuple(field.name for field in attrs.fields(Extras))
+EXTRAS = ("initializers", "init_from", "freeze")
 
 
 def build_model(registry: Registry, section: Any, path: ConfigPath = ("model",)) -> Any:
@@ -71,11 +73,17 @@ def build_model(registry: Registry, section: Any, path: ConfigPath = ("model",))
         lambda: _form(registry, forms[0], rest, path), lambda: instantiate(registry, extras, path, expected=Extras)
     )
     if isinstance(model, Model):
-        return attrs.evolve(model, path=path, **attrs.asdict(read, recurse=False)).check()
+        return _complete(model, read, path).check()
     if extras:
         found = type(model).__name__
         raise ConfigError([Issue(path=path, problem=f"{', '.join(extras)} need a model of torch modules", found=found)])
     return model
+
+
+def _complete(model: Any, extras: Any, path: ConfigPath) -> Model:
+    """The model with what stands beside its form."""
+    factory = attrs.evolve(model.factory, path=model.factory.path or path)
+    return attrs.evolve(model, factory=factory, path=path, **attrs.asdict(extras, recurse=False))
 
 
 def all_of(*calls: Callable[[], Any]) -> tuple[Any, ...]:
@@ -84,7 +92,8 @@ def all_of(*calls: Callable[[], Any]) -> tuple[Any, ...]:
     Raises:
         ConfigError: any of the calls raised one.
     """
-    results, issues = [], []
+    results: list[Any] = []
+    issues: list[Issue] = []
     for call in calls:
         try:
             results.append(call())
@@ -104,6 +113,23 @@ def torch_model(factory: Deferred, inputs: tuple[str, ...] = ("x",)) -> Model:
             else by position.
     """
     return Model(factory=factory, inputs=inputs)
+
+
+def constructor_model(config_path: str, inputs: tuple[str, ...] | None = None) -> Model:
+    """A model that the package `model_constructor` builds from its own YAML file (`model.constructor`).
+
+    Args:
+        config_path: the file, relative to where you start.
+        inputs: names of the model's inputs; None takes those that the file declares.
+
+    Raises:
+        ConfigError: the package is not installed, there is no such file, or the package refuses it.
+    """
+    digest = model_constructor.digest_of(config_path)
+    kwargs = {"config_path": config_path, "digest": digest}
+    spec = Deferred(key="model.constructor", factory=model_constructor.build, kwargs=kwargs)
+    declared: Any = hollow_module(spec).module.inputs if inputs is None else inputs
+    return Model(factory=spec, inputs=tuple(declared))
 
 
 def _expected() -> str:

@@ -81,7 +81,7 @@ class Graph(nn.Module):
         if len(args) + len(kwargs) != len(self._plan.inputs) or any(name not in values for name in self._plan.inputs):
             raise TypeError(f"takes the inputs {', '.join(self._plan.inputs)}; found {len(args)} and {list(kwargs)}")
         for step in self._plan.steps:
-            call = step.op if step.module is None else self._modules[step.module]
+            call: Any = step.op if step.module is None else self._modules[step.module]
             result = call(*resolve(step.args, values), **resolve(step.kwargs, values))
             store(step.out, result, values)
         found = {name: values[source] for name, source in self._plan.outputs.items()}

@@ -42,8 +42,9 @@ def redraw(assembled: Assembled, waited: set[nn.Module], key: Tensor) -> None:
         if waited.intersection(own) and _comes_from(part.spec.factory, RESETTABLE):
             start_stream(key, part.index)
             for layer in own:
-                if hasattr(layer, "reset_parameters"):
-                    layer.reset_parameters()
+                reset = getattr(layer, "reset_parameters", None)
+                if reset is not None:
+                    reset()
 
 
 def _comes_from(factory: Any, modules: tuple[str, ...]) -> bool:
@@ -74,7 +75,7 @@ def _shape(tensor: Tensor | torch.Size) -> torch.Size:
     return tensor.shape if isinstance(tensor, Tensor) else tensor
 
 
-def _held(layer: nn.Module) -> dict[str, Tensor]:
+def _held(layer: Any) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in {**layer._parameters, **layer._buffers}.items() if tensor is not None}
 
 

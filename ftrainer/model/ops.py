@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,12 +15,12 @@ def identity(x: Any) -> Any:
     return x
 
 
-def reshape(x: Tensor, *shape: int | Sequence[int]) -> Tensor:
+def reshape(x: Tensor, *shape: Any) -> Tensor:
     """`x.reshape(shape)`, the sizes given one by one or as a list."""
     return x.reshape(*shape)
 
 
-def permute(x: Tensor, *dims: int | Sequence[int]) -> Tensor:
+def permute(x: Tensor, *dims: Any) -> Tensor:
     """`x.permute(dims)`, the dimensions given one by one or as a list."""
     return x.permute(*dims)
 

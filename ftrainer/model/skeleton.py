@@ -59,27 +59,30 @@ class Skeleton:
         tensors = {**params, **own}
         for alias, carrier in self.aliases.items():
             tensors[alias] = tensors[carrier]
-        args, kwargs = self.arguments(names, inputs)
+        args, kwargs = arguments(self.by_name, names, inputs)
         outputs = functional_call(self.module, tensors, args, kwargs, tie_weights=False, strict=True)
         return outputs, {name: tensors[name] for name in buffers}
 
     def call_own(self, names: tuple[str, ...], inputs: Mapping[str, Any]) -> Any:
         """Run the module on the tensors that it holds itself."""
-        args, kwargs = self.arguments(names, inputs)
+        args, kwargs = arguments(self.by_name, names, inputs)
         return self.module(*args, **kwargs)
 
-    def arguments(self, names: tuple[str, ...], inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments of the module.
 
-        Raises:
-            ConfigError: an input is missing.
-        """
-        for name in names:
-            if name not in inputs:
-                found = ", ".join(inputs) or "no inputs"
-                raise invalid(f"misses its input {name!r}", found=found, nearest=nearest(name, inputs))
-        values = {name: inputs[name] for name in names}
-        return ((), values) if self.by_name else (tuple(values.values()), {})
+def arguments(
+    by_name: bool, names: tuple[str, ...], inputs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a module.
+
+    Raises:
+        ConfigError: an input is missing.
+    """
+    for name in names:
+        if name not in inputs:
+            found = ", ".join(inputs) or "no inputs"
+            raise invalid(f"misses its input {name!r}", found=found, nearest=nearest(name, inputs))
+    values = {name: inputs[name] for name in names}
+    return ((), values) if by_name else (tuple(values.values()), {})
 
 
 def skeleton(spec: Deferred, names: tuple[str, ...], train: bool, tensors: Mapping[str, Tensor]) -> Skeleton:

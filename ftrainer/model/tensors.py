@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,8 @@ def hollow(module: nn.Module) -> None:
     """Put every tensor of a module on the meta device, where it takes no memory; tied ones stay tied."""
     memo: dict[int, Tensor] = {}
     for layer in module.modules():
-        for held in (layer._parameters, layer._buffers):
+        holders: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers)
+        for held in holders:
             for name, tensor in held.items():
                 if tensor is not None and not is_lazy(tensor):
                     held[name] = memo.setdefault(id(tensor), _on_meta(tensor))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -47,7 +48,13 @@ class ConvBnAct(nn.Module):
         super().__init__()
         if bias is None:
             bias = isinstance(norm, nn.Identity)
-        shape = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "bias": bias}
+        shape: dict[str, Any] = {
+            "stride": stride,
+            "padding": padding,
+            "dilation": dilation,
+            "groups": groups,
+            "bias": bias,
+        }
         self.conv: nn.Module
         if in_channels is None:
             self.conv = nn.LazyConv2d(out_channels, kernel_size, **shape)
