@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor, fx
 
-from ftrainer.deps import make_fx
+from ftrainer.deps import inductor, make_fx
 
 from . import pytree
 from .redirect import nondeterministic_ops
@@ -22,7 +23,7 @@ log = logging.getLogger("ftrainer.jit")
 Flat = Callable[..., Sequence[Tensor]]
 """A function of tensors that returns tensors."""
 
-BACKENDS = ("eager", "trace")
+BACKENDS = ("eager", "trace", "inductor")
 
 
 class TraceError(RuntimeError):
@@ -86,7 +87,7 @@ def jit(fn: Callable[..., Any], *, backend: str = "trace", donate: bool = False)
 
     Args:
         fn: a pure function of pytrees. Leaves that are no tensors are constants of the trace.
-        backend: `eager` calls `fn` itself, `trace` replays the captured graph.
+        backend: `eager` calls `fn` itself, `trace` replays the captured graph, `inductor` compiles it whole.
         donate: `fn` returns `(new, *rest)` with `new` shaped like its first argument: overwrite that argument's
             tensors in place and hand it back.
 
@@ -130,8 +131,7 @@ def compile_signature(fn: Callable[..., Any], backend: str, donate: bool, args: 
         outputs[:] = [structure]
         return out_leaves
 
-    run = flat if backend == "eager" else capture(flat, tensors, name_of(fn))
-    return Compiled(run=run, n_donated=n_donated, outputs=outputs)
+    return Compiled(run=LOWERINGS[backend](flat, tensors, name_of(fn)), n_donated=n_donated, outputs=outputs)
 
 
 def fill(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
@@ -158,6 +158,16 @@ def capture(flat: Flat, tensors: Sequence[Tensor], name: str) -> fx.GraphModule:
     if unkeyed := nondeterministic_ops(graph):
         raise TraceError(f"{name} draws random numbers that no key governs: {', '.join(unkeyed)}")
     return graph
+
+
+def lower(flat: Flat, tensors: Sequence[Tensor], name: str) -> Flat:
+    """The captured graph as machine code."""
+    return inductor.compile_graph(capture(flat, tensors, name), tensors)
+
+
+LOWERINGS: Mapping[str, Callable[[Flat, Sequence[Tensor], str], Flat]] = MappingProxyType(
+    {"eager": lambda flat, tensors, name: flat, "trace": capture, "inductor": lower}
+)
 
 
 def untraceable(error: Exception, name: str) -> str:

@@ -1,0 +1,106 @@
+"""Inductor called on a finished graph: semi-public APIs of torch that move between releases."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+log = logging.getLogger("ftrainer.jit")
+
+OPTIONS: Mapping[str, Any] = MappingProxyType({"size_asserts": False, "alignment_asserts": False, "nan_asserts": False})
+"""The flat function checks its own signature, so the generated code need not check it again."""
+
+
+@functools.cache
+def why_not(device_type: str) -> str | None:
+    """What keeps Inductor from working on this machine; None where nothing does."""
+    if device_type == "cuda":
+        return None if _has_triton() else "triton is not installed"
+    from torch._inductor import cpp_builder, exc  # noqa: PLC0415  (heavy, and needed by compiled runs alone)
+
+    try:
+        cpp_builder.get_cpp_compiler()
+    except exc.InvalidCxxCompiler:
+        return "no C++ compiler was found"
+    return None
+
+
+def _has_triton() -> bool:
+    from torch.utils._triton import has_triton  # noqa: PLC0415
+
+    return bool(has_triton())
+
+
+def compile_graph(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    """Machine code for an ATen graph, from the disk where an earlier process left it there.
+
+    Args:
+        graph: a graph of flat tensors; it may write to its inputs.
+        tensors: inputs of the shapes, dtypes and devices to compile for.
+    """
+    import torch._inductor.config as settings  # noqa: PLC0415
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "kernels"))
+    with torch.no_grad(), settings.patch(dict(OPTIONS)):
+        if not _can_store():
+            return torch._inductor.compile(graph, list(tensors))  # type: ignore[no-any-return]
+        return _stored(graph, tensors)
+
+
+def cache_dir() -> Path:
+    """Where compiled code stays between processes: `$FTRAINER_CACHE`, else under the user's cache directory."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FTRAINER_CACHE") or Path(base) / "ftrainer")
+
+
+def _can_store() -> bool:
+    """Whether this torch can write a compiled graph to a file (since 2.12 or so)."""
+    return "aot" in inspect.signature(torch._inductor.standalone_compile).parameters
+
+
+def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    from torch._inductor.standalone_compile import AOTCompiledArtifact  # noqa: PLC0415
+
+    path = cache_dir() / "graphs" / f"{fingerprint(graph, tensors)}.bin"
+    if path.is_file():
+        try:
+            return AOTCompiledArtifact.load(path=str(path), format="binary")  # type: ignore[no-any-return]
+        except (RuntimeError, OSError, EOFError, ValueError, AttributeError, ImportError) as error:
+            log.warning("%s cannot be used (%s) and is compiled anew", path, error)
+    compiled = torch._inductor.standalone_compile(
+        graph, list(tensors), dynamic_shapes="from_example_inputs", aot=True
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    compiled.save(path=str(unfinished), format="binary")
+    os.replace(unfinished, path)
+    return compiled  # type: ignore[no-any-return]
+
+
+def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
+    """What compiled code depends on, as a file name: the graph, its constants and inputs, versions and the machine."""
+    parts = [torch.__version__, platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()]
+    parts += [str(torch.get_num_threads()), repr(sorted(OPTIONS.items())), graph.code]
+    parts += [repr((tuple(t.shape), t.stride(), t.dtype, str(t.device))) for t in tensors]
+    digest = hashlib.sha256("\n".join(parts).encode())
+    for name, constant in sorted(constants(graph).items()):
+        digest.update(name.encode())
+        digest.update(constant.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:40]
+
+
+def constants(graph: fx.GraphModule) -> dict[str, Tensor]:
+    """Tensors that the graph holds itself."""
+    names = [str(node.target) for node in graph.graph.nodes if node.op == "get_attr"]
+    return {name: value for name in names if isinstance(value := getattr(graph, name), Tensor)}

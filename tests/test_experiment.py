@@ -1,0 +1,174 @@
+"""build, fit, evaluate, predict, to_module and run_experiment, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from ftrainer import ConfigError, build, builtin_registry, evaluate, fit, predict, run_experiment, to_module
+from ftrainer.api import MemoryData
+from ftrainer.functional import pytree
+from registry import component
+from tests.test_step import assert_trees_equal
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """A small run as a mapping."""
+    base: dict[str, Any] = {
+        "run": {"name": "test", "compile": "trace"},
+        "data": {"_type_": "data.random_regression", "batch_size": 8, "steps_per_epoch": 5, "val_steps_per_epoch": 2,
+                 "x_shape": [3], "y_shape": [2]},
+        "io": {"_type_": "io.mapping", "model_kwargs": {"x": ["x"]}, "targets": {"y": ["y"]}},
+        "model": {"sequential": {"layers": [{"_type_": "mlp", "dims": [None, 16, 2]}]}},
+        "loss": {"_type_": "loss.torch", "fn": {"_type_": "nn.MSELoss"}},
+        "optimizer": {"_type_": "optim.adamw", "lr": 0.01},
+        "trainer": {"_type_": "trainer.default", "max_epochs": 3},
+    }  # fmt: skip
+    return base | changes
+
+
+def test_training_lowers_the_loss_and_leaves_the_first_state_valid() -> None:
+    state, data = build(config(trainer={"_type_": "trainer.default", "max_epochs": 30}))
+    before = pytree.map(torch.clone, state)
+    trained = fit(state, data)
+    assert_trees_equal(state, before)
+    assert int(trained.step) == 150
+    assert evaluate(trained, data)["loss"] < 0.5 * evaluate(state, data)["loss"]
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another() -> None:
+    runs = [fit(*build(config(), {"run.seed": seed})) for seed in (1, 1, 2)]
+    assert_trees_equal(runs[0], runs[1])
+    assert not torch.equal(runs[0].params["model"]["0.0.weight"], runs[2].params["model"]["0.0.weight"])
+
+
+def test_nobodys_random_state_is_touched() -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    fit(*build(config(model={"sequential": {"layers": [{"_type_": "mlp", "dims": [None, 8, 2], "dropout": 0.5}]}})))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_overrides_by_dotted_path() -> None:
+    state, data = build(config(), {"trainer.max_steps": 2, "optimizer.lr": 0.5})
+    assert state.program.learner.optimizer.lr == 0.5
+    assert int(fit(state, data).step) == 2
+
+
+def test_fit_takes_a_dataloader_or_a_list_of_batches() -> None:
+    state, _ = build(config(trainer={"_type_": "trainer.default", "max_epochs": 2}))
+    x, y = torch.randn(12, 3), torch.randn(12, 2)
+    batches = [{"x": x[i : i + 4], "y": y[i : i + 4]} for i in (0, 4, 8)]
+    named = [{"x": a, "y": b} for a, b in TensorDataset(x, y)]
+    loader = DataLoader(named, batch_size=4)  # type: ignore[arg-type]
+    a, b = fit(state, batches), fit(state, loader)
+    assert int(a.step) == 6
+    assert_trees_equal(a, b)
+
+
+def test_ones_own_factories() -> None:
+    @component
+    class Zeros:
+        n: int = 16
+
+        def open(self, *, seed: int, device: Any) -> MemoryData:
+            rows = torch.arange(self.n)
+            fields = {"x": torch.zeros(self.n, 3), "y": torch.zeros(self.n, 2)}
+            return MemoryData(fields=fields, train=rows, val=rows[:0], batch_size=8, seed=seed)
+
+    registry = builtin_registry().register("data.zeros", Zeros)
+    state, data = build(config(data={"_type_": "data.zeros", "n": 24}), registry=registry)
+    assert data.n_batches("train") == 3
+    assert int(fit(state, data).step) == 9
+
+
+def test_to_module_gives_back_an_ordinary_module() -> None:
+    state, data = build(config())
+    trained = fit(state, data)
+    module = to_module(trained)
+    x = torch.randn(5, 3)
+    assert isinstance(module, nn.Module)
+    assert not module.training
+    torch.testing.assert_close(module(x), predict(trained, x))
+    torch.testing.assert_close(predict(trained, {"x": x}), predict(trained, x))
+    with torch.no_grad():
+        next(module.parameters()).zero_()
+    assert not torch.equal(next(iter(trained.params["model"].values())), next(module.parameters()))
+
+
+def test_the_normaliser_travels_with_the_weights() -> None:
+    layers = [{"_type_": "normalize", "field": "x", "floor": 0.1}, {"_type_": "mlp", "dims": [None, 4, 2]}]
+    state, data = build(config(model={"sequential": {"layers": layers}}))
+    x = torch.cat([batch["x"] for batch in data.batches("train", 0)])
+    buffers = state.buffers["model"]
+    torch.testing.assert_close(buffers["0.mean"], x.mean(0))
+    torch.testing.assert_close(to_module(state)[0](x), (x - x.mean(0)) / (x.std(0, correction=0) + 0.1))
+
+
+def test_evaluating_an_empty_split_says_so() -> None:
+    state, data = build(config(), {"data.val_steps_per_epoch": 0})
+    with pytest.raises(ValueError, match="the val split is empty"):
+        evaluate(state, data)
+
+
+def test_accumulation_trains_as_one_big_batch_would() -> None:
+    one, data = build(config(), {"run.precision": "fp64", "trainer.max_epochs": 2})
+    four, _ = build(config(), {"run.precision": "fp64", "trainer.max_epochs": 2, "trainer.grad_accum_steps": 5})
+    batches = list(data.batches("train", 0))
+    whole = {name: torch.cat([batch[name] for batch in batches]) for name in ("x", "y")}
+    a, b = fit(one, [whole]), fit(four, batches)
+    assert int(b.step) == 2
+    torch.testing.assert_close(a.params, b.params, rtol=0, atol=1e-12)
+
+
+def test_fp64_computes_in_float64() -> None:
+    state, data = build(config(), {"run.precision": "fp64"})
+    trained = fit(state, data)
+    assert {leaf.dtype for leaf in pytree.leaves(trained.params)} == {torch.float64}
+
+
+def test_a_precision_that_the_device_lacks_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"run\.precision: tf32 needs a GPU"):
+        build(config(), {"run.precision": "tf32", "run.device": "cpu"})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"run\.device: this machine has no usable GPU"):
+        build(config(), {"run.device": "cuda"})
+
+
+def test_run_experiment_leaves_everything_on_disk(tmp_path: Path) -> None:
+    run_experiment(config(), {"run.out_dir": str(tmp_path / "run"), "trainer.log_every_n_steps": 5})
+    run = tmp_path / "run"
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["split"]) for row in rows] == [
+        (5, "train"), (5, "val"), (10, "train"), (10, "val"), (15, "train"), (15, "val"),
+    ]  # fmt: skip
+    assert set(rows[0]["metrics"]) >= {"loss", "grad_norm"}
+    assert (run / "config.yaml").read_text().count("random_regression") == 1
+    assert (run / "metrics.csv").is_file()
+    assert (run / "checkpoints" / "last" / "state.safetensors").is_file()
+
+
+def test_a_second_run_into_the_same_directory_is_refused(tmp_path: Path) -> None:
+    overrides = {"run.out_dir": str(tmp_path / "run"), "trainer.max_steps": 2}
+    run_experiment(config(), overrides)
+    before = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(ConfigError, match=r"run\.out_dir: an earlier run lies here.*--overwrite"):
+        run_experiment(config(), overrides)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
+    run_experiment(config(), overrides | {"trainer.max_steps": 1}, overwrite=True)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_wrong_configuration_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"optimizer\.lrr"):
+        run_experiment(config(), {"run.out_dir": str(tmp_path / "run"), "optimizer.lrr": 1.0})
+    assert not (tmp_path / "run").exists()
