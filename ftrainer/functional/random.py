@@ -1,12 +1,17 @@
 """Randomness as a value: counter-based draws from a key, in int64 tensor arithmetic.
 
-Generator: `squares` (Widynski, 2020, "Squares: A Fast Counter-Based RNG", arXiv:2004.06278), four rounds where 32 bits
-are wanted, five where 64 are. Its multiplier is the key, hashed and made odd, so that no key is degenerate. Keys are
-hashed with the finaliser of SplitMix64 (Steele, Lea, Flood, 2014, "Fast Splittable Pseudorandom Number Generators").
+Generator: the n-th word is SplitMix64's finaliser (Steele, Lea, Flood, 2014, "Fast Splittable Pseudorandom Number
+Generators"; constants by Stafford) of n and the key, which enters twice, so that no two keys walk one sequence at an
+offset. Keys are hashed with the same finaliser.
 
 Everything is plain arithmetic on int64 tensors, which wraps as two's complement, so the same key gives the same bits
 eager, traced, compiled, as a member of a `vmap`, on CPU and on CUDA. Only `normal` and `exponential`, which take
 logarithms, may differ in the last places between backends.
+
+Two habits of Inductor shape the formulas. It folds sums and products of `arange` and constants into index expressions,
+whose overflow is undefined in C++ and gave wrong words: so a bitwise operation, which it does not fold, comes before
+the first product. And it writes an expression out once for each reader, which a chain of shift-and-xor doubles at each
+link: so there are two links where Widynski's `squares` (2020) has eight, and `_settled` ends the copying at each key.
 """
 
 from __future__ import annotations
@@ -29,12 +34,12 @@ def _signed(word: int) -> int:
 
 LOW32 = 0xFFFFFFFF
 GOLDEN = _signed(0x9E3779B97F4A7C15)
-# One constant per use, so that the same number means different things as a seed, as folded data, as an index of
-# `split` and as a stream of draws. They are the first fractional bits of the square roots of 2, 3, 5 and 7.
+STIR = _signed(0xD6E8FEB86659FD93)
+# One constant per use, so that the same number means different things as a seed, as folded data and as an index of
+# `split`. They are the first fractional bits of the square roots of 2, 3 and 5.
 SEED = _signed(0x6A09E667F3BCC908)
 FOLD = _signed(0xBB67AE8584CAA73B)
 SPLIT = _signed(0x3C6EF372FE94F82B)
-DRAW = _signed(0xA54FF53A5F1D36F1)
 
 
 def key(seed: int | Tensor, device: torch.device | str | None = None) -> Tensor:
@@ -51,8 +56,8 @@ def key(seed: int | Tensor, device: torch.device | str | None = None) -> Tensor:
     (torch.Size([]), torch.int64, False)
     """
     if isinstance(seed, Tensor):
-        return _mix(seed.to(device=device, dtype=torch.int64) + SEED)
-    return torch.tensor(_mix(_signed(seed + SEED)), dtype=torch.int64, device=device)
+        return _hash(seed.to(device=device, dtype=torch.int64), SEED)
+    return torch.tensor(_hash(seed, SEED), dtype=torch.int64, device=device)
 
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
@@ -80,7 +85,7 @@ def split(key: Tensor, n: int = 2) -> Tensor:
 
 def bits(key: Tensor, shape: Shape = ()) -> Tensor:
     """Words of 64 random bits, int64."""
-    return _squares(key, shape, rounds=5)
+    return _words(key, shape)
 
 
 def uniform(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
@@ -95,8 +100,7 @@ def uniform(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) 
     True
     """
     n_bits = 1 - round(math.log2(torch.finfo(dtype).eps))
-    word = _squares(key, shape, rounds=4 if n_bits <= 32 else 5)
-    return _shift(word, 64 - n_bits).to(dtype) * 2.0**-n_bits
+    return _shift(_words(key, shape), 64 - n_bits).to(dtype) * 2.0**-n_bits
 
 
 def normal(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
@@ -106,10 +110,10 @@ def normal(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -
     torch.Size([2, 3])
     """
     if dtype == torch.float64:
-        first, angle = (_shift(word, 11) for word in bits(key, (2, *shape)).unbind())
+        first, angle = (_shift(word, 11) for word in _words(key, (2, *shape)).unbind())
         radius, turn = (first + 1).to(dtype) * 2.0**-53, angle.to(dtype) * 2.0**-53
     else:
-        word = bits(key, shape)
+        word = _words(key, shape)
         radius, turn = _open_low(word), ((word >> 8) & 0xFFFFFF).to(torch.float32) * 2.0**-24
     return ((-2 * radius.log()).sqrt() * (turn * (2 * math.pi)).cos()).to(dtype)
 
@@ -117,9 +121,9 @@ def normal(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -
 def exponential(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
     """Exponential with rate 1, above zero always; half precisions are rounded from float32."""
     if dtype == torch.float64:
-        unit = (_shift(bits(key, shape), 11) + 1).to(dtype) * 2.0**-53
+        unit = (_shift(_words(key, shape), 11) + 1).to(dtype) * 2.0**-53
     else:
-        unit = _open_low(_squares(key, shape, rounds=4))
+        unit = _open_low(_words(key, shape))
     return (-unit.log()).clamp(min=torch.finfo(unit.dtype).eps / 2).to(dtype)
 
 
@@ -141,7 +145,7 @@ def bernoulli(key: Tensor, p: float | Tensor, shape: Shape = ()) -> Tensor:
         threshold: int | Tensor = (p.to(torch.float64) * 2.0**32).round().to(torch.int64) - 2**31
     else:
         threshold = round(p * 2**32) - 2**31
-    return (_squares(key, shape, rounds=4) >> 32) < threshold
+    return (_words(key, shape) >> 32) < threshold
 
 
 def randint(key: Tensor, shape: Shape, low: int, high: int) -> Tensor:
@@ -155,25 +159,36 @@ def randint(key: Tensor, shape: Shape, low: int, high: int) -> Tensor:
     """
     if high <= low:
         raise ValueError(f"randint needs low < high; found low={low}, high={high}")
-    return _multiply_high(bits(key, shape), high - low) + low
+    return _multiply_high(_words(key, shape), high - low) + low
 
 
 def permutation(key: Tensor, n: int) -> Tensor:
     """The integers 0 … n-1 in random order, (n,) int64."""
-    return torch.sort(bits(key, (n,)), stable=True).indices
+    return torch.sort(_words(key, (n,)), stable=True).indices
 
 
 def _child(key: Tensor, data: int | Tensor, use: int) -> Tensor:
-    if isinstance(data, Tensor):
-        return _mix(key + _mix(data.to(torch.int64) * GOLDEN + use))
-    return _mix(key + _mix(_signed(data * GOLDEN + use)))
+    return _mix(_settled(key) ^ _hash(data.to(torch.int64) if isinstance(data, Tensor) else data, use))
+
+
+def _hash(data: Word, use: int) -> Word:
+    word = _mix(_wrap((data ^ use) * GOLDEN))
+    return _settled(word) if isinstance(word, Tensor) else word
 
 
 def _mix(word: Word) -> Word:
     """SplitMix64's finaliser: one to one on 64-bit words, and each input bit flips each output bit half the time."""
-    word = _wrap((word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9))
+    return _mix_high(_wrap((word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9)))
+
+
+def _mix_high(word: Word) -> Word:
     word = _wrap((word ^ _shift(word, 27)) * _signed(0x94D049BB133111EB))
     return word ^ _shift(word, 31)
+
+
+def _settled(word: Tensor) -> Tensor:
+    """The same tensor; Inductor writes it to memory here instead of copying its expression into every reader."""
+    return word.as_strided(word.shape, word.stride())
 
 
 def _wrap(word: Word) -> Word:
@@ -185,25 +200,12 @@ def _shift(word: Word, n: int) -> Word:
     return (word >> n) & ((1 << (64 - n)) - 1)
 
 
-def _swap(word: Tensor) -> Tensor:
-    """The two 32-bit halves exchanged."""
-    return (word << 32) | _shift(word, 32)
-
-
-def _squares(key: Tensor, shape: Shape, rounds: int) -> Tensor:
-    """Random words for counters 0, 1, …: the high 32 bits of each after four rounds, all 64 after five."""
-    multiplier = _mix(key + DRAW) | 1
-    counter = torch.arange(math.prod(shape), dtype=torch.int64, device=key.device).reshape(tuple(shape))
-    y = counter * multiplier
-    z = y + multiplier
-    x = _swap(y * y + y)
-    x = _swap(x * x + z)
-    x = _swap(x * x + y)
-    last = x * x + z
-    if rounds == 4:
-        return last
-    x = _swap(last)
-    return last ^ _shift(x * x + y, 32)
+def _words(key: Tensor, shape: Shape) -> Tensor:
+    """64 random bits for each of the counters 1, 2, …"""
+    key = _settled(key)
+    counter = torch.arange(1, math.prod(shape) + 1, dtype=torch.int64, device=key.device).reshape(tuple(shape))
+    word = (counter ^ key) * GOLDEN
+    return _mix_high((word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9) + key * STIR)
 
 
 def _open_low(word: Tensor) -> Tensor:
