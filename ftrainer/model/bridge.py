@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,7 @@ from .blocks.normalize import Normalize
 from .initializers import Initializer, initialize
 from .lazy import lazy_layers, redraw, settle
 from .probe import differentiate, refuse_mutation
-from .skeleton import arguments, describe, fresh, hollow_module, skeleton, takes
+from .skeleton import Shapes, Skeleton, arguments, describe, fresh, hollow_module, skeleton, takes, waits
 from .tensors import fill, split
 from .weights import InitFrom, initialize_from
 
@@ -95,7 +96,7 @@ class Model:
         Returns:
             What the module returned, and the buffers as it left them.
         """
-        code = skeleton(self.factory, self.inputs, train, {**params, **buffers})
+        code = self._code(train, params, buffers)
         if key is None:
             return code.call(params, buffers, self.inputs, inputs)
         with redirect(fold_in(key, DRAW)):
@@ -127,6 +128,21 @@ class Model:
         """
         hollow_module(self.factory)
         return self
+
+    @functools.cached_property
+    def _codes(self) -> dict[tuple[bool, Shapes], Skeleton]:
+        """Skeletons met so far, by mode and by the shapes that the spec leaves open: found without hashing the spec."""
+        return {}
+
+    @functools.cached_property
+    def _open(self) -> bool:
+        return waits(self.factory)
+
+    def _code(self, train: bool, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Skeleton:
+        shapes = tuple((name, tuple(t.shape)) for name, t in (*params.items(), *buffers.items())) if self._open else ()
+        if (train, shapes) not in self._codes:
+            self._codes[train, shapes] = skeleton(self.factory, self.inputs, train, shapes)
+        return self._codes[train, shapes]
 
     def _start(
         self, key: Tensor, example: Mapping[str, Any], statistics: Mapping[str, Any] | None
@@ -166,7 +182,7 @@ class Model:
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], example: Mapping[str, Any], key: Tensor
     ) -> None:
         """Run once as training will, forward only."""
-        code = skeleton(self.factory, self.inputs, True, {**params, **buffers})
+        code, _ = (self._code(train, params, buffers) for train in (True, False))
 
         def run() -> None:
             differentiate(lambda moved: self.apply(moved, buffers, example, key, train=True), params)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy as is_open
@@ -59,7 +58,7 @@ def _own_layers(part: Part, parts: tuple[Part, ...]) -> list[nn.Module]:
     return [layer for layer in layers if layer not in nested]
 
 
-def settle(module: nn.Module, tensors: Mapping[str, Tensor | torch.Size]) -> None:
+def settle(module: nn.Module, tensors: Mapping[str, Tensor | tuple[int, ...]]) -> None:
     """Give lazy submodules the shapes that tensors have; the values of theirs stay undefined.
 
     Args:
@@ -71,15 +70,15 @@ def settle(module: nn.Module, tensors: Mapping[str, Tensor | torch.Size]) -> Non
             _settle_one(layer, {name: _shape(tensors[f"{prefix}.{name}".lstrip(".")]) for name in _held(layer)})
 
 
-def _shape(tensor: Tensor | torch.Size) -> torch.Size:
-    return tensor.shape if isinstance(tensor, Tensor) else tensor
+def _shape(tensor: Tensor | tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(tensor.shape) if isinstance(tensor, Tensor) else tensor
 
 
 def _held(layer: Any) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in {**layer._parameters, **layer._buffers}.items() if tensor is not None}
 
 
-def _settle_one(layer: Any, shapes: Mapping[str, torch.Size]) -> None:
+def _settle_one(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name, tensor in _held(layer).items():
         if is_open(tensor):
             tensor.materialize(shapes[name])
@@ -92,7 +91,7 @@ def _settle_one(layer: Any, shapes: Mapping[str, torch.Size]) -> None:
         layer.__class__ = layer.cls_to_become
 
 
-def _sizes(layer: Any, shapes: Mapping[str, torch.Size]) -> dict[str, int]:
+def _sizes(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     """The attributes that torch's lazy layers infer from an input, read off their tensors instead."""
     weight = shapes.get("weight", shapes.get("running_mean"))
     if weight is None:

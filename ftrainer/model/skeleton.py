@@ -22,7 +22,7 @@ from .lazy import is_lazy, settle
 from .tensors import aliases, hollow
 
 T = TypeVar("T")
-Shapes = tuple[tuple[str, torch.Size], ...]
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of a model's tensors."""
 
 
@@ -36,6 +36,7 @@ class Skeleton:
         aliases: the further names of tied tensors, each with the name that carries them.
         places: by dotted name, which spec made a submodule (see `assemble.path_of`).
         by_name: whether the module's `forward` takes the inputs by their names.
+        recurrent: layers that keep a list of the tensors they last ran on.
     """
 
     module: nn.Module
@@ -43,6 +44,7 @@ class Skeleton:
     aliases: Mapping[str, str]
     places: Mapping[str, int]
     by_name: bool
+    recurrent: tuple[nn.RNNBase, ...] = ()
 
     def call(
         self,
@@ -61,6 +63,8 @@ class Skeleton:
             tensors[alias] = tensors[carrier]
         args, kwargs = arguments(self.by_name, names, inputs)
         outputs = functional_call(self.module, tensors, args, kwargs, tie_weights=False, strict=True)
+        for layer in self.recurrent:
+            layer._init_flat_weights()
         return outputs, {name: tensors[name] for name in buffers}
 
     def call_own(self, names: tuple[str, ...], inputs: Mapping[str, Any]) -> Any:
@@ -85,22 +89,22 @@ def arguments(
     return ((), values) if by_name else (tuple(values.values()), {})
 
 
-def skeleton(spec: Deferred, names: tuple[str, ...], train: bool, tensors: Mapping[str, Tensor]) -> Skeleton:
+def waits(spec: Deferred) -> bool:
+    """Whether a spec leaves shapes open."""
+    return is_lazy(hollow_module(spec).module)
+
+
+@functools.lru_cache(maxsize=512)
+def skeleton(spec: Deferred, names: tuple[str, ...], train: bool, shapes: Shapes = ()) -> Skeleton:
     """The code that a spec describes, made once for each spec and mode.
 
     Args:
         spec: a call that makes an `nn.Module`.
         names: the model's inputs.
         train: the mode for the module to be in.
-        tensors: the model's parameters and buffers; where the spec leaves shapes open, they say which.
+        shapes: of the model's parameters and buffers, where the spec leaves shapes open.
     """
-    waits = is_lazy(hollow_module(spec).module)
-    shapes = tuple((name, tensor.shape) for name, tensor in tensors.items()) if waits else ()
-    return _skeleton(spec, names, train, shapes)
 
-
-@functools.lru_cache(maxsize=512)
-def _skeleton(spec: Deferred, names: tuple[str, ...], train: bool, shapes: Shapes) -> Skeleton:
     def make() -> Assembled:
         assembled = assemble(spec) if shapes else copy.deepcopy(hollow_module(spec))
         settle(assembled.module, dict(shapes))
@@ -151,6 +155,7 @@ def describe(assembled: Assembled, names: tuple[str, ...]) -> Skeleton:
         aliases=aliases(module),
         places=assembled.places(),
         by_name=takes(module, names),
+        recurrent=tuple(layer for layer in module.modules() if isinstance(layer, nn.RNNBase)),
     )
 
 
