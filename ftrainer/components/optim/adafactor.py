@@ -6,7 +6,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import above, at_least, length, number
+from ftrainer.components.fields import at_least, between, length
 from ftrainer.functional import pytree
 from ftrainer.functional.state import Tree
 from ftrainer.functional.step import Context
@@ -34,9 +34,9 @@ class Adafactor:
     """
 
     lr: float = traceable(1e-2, validator=at_least(0))
-    beta2_decay: float = traceable(-0.8, validator=number())
+    beta2_decay: float = traceable(-0.8, validator=between(-1e3, 0))
     eps: tuple[float | None, float] = attrs.field(default=(None, 1e-3), validator=length(2))
-    d: float = traceable(1.0, validator=above(0))
+    d: float = traceable(1.0, validator=at_least(1))
     weight_decay: float = traceable(0.0, validator=at_least(0))
     groups: Plain = groups_field()
 

@@ -44,7 +44,9 @@ class Muon:
     weight_decay: float = traceable(0.1, validator=at_least(0))
     momentum: float = traceable(0.95, validator=between(0, 1))
     nesterov: bool = True
-    ns_coefficients: tuple[float, float, float] = traceable((3.4445, -4.775, 2.0315), validator=[length(3), number()])
+    ns_coefficients: tuple[float, float, float] = attrs.field(
+        default=(3.4445, -4.775, 2.0315), validator=[length(3), number()]
+    )
     eps: float = traceable(1e-7, validator=above(0))
     ns_steps: int = attrs.field(default=5, validator=count())
     adjust_lr_fn: str | None = attrs.field(default=None, validator=one_of(*ADJUST, None))
@@ -93,5 +95,5 @@ class Muon:
         x = x / torch.clamp(torch.linalg.vector_norm(x), min=self.eps)
         for _ in range(self.ns_steps):
             square = x @ x.T
-            x = a * x + (b * square + c * (square @ square)) @ x
+            x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
         return x.T if tall else x
