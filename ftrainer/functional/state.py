@@ -38,7 +38,8 @@ class Program:
     """The components of a run. `learner` and `policy` enter the step; the rest is the loop's.
 
     `step_part()` is what the compiled step is cached by, so that a change of `run.*`, callbacks or loggers does not
-    retrace.
+    retrace. The program of a stack of runs (`functional.replicate`) has its members' own ones in `members`; `values`
+    is what sets such a member apart, by config path, and `replicate` how they are run.
     """
 
     learner: Any
@@ -49,6 +50,9 @@ class Program:
     callbacks: tuple[Any, ...] = ()
     loggers: tuple[Any, ...] = ()
     config: Mapping[str, Any] = frozendict()
+    members: tuple[Program, ...] = ()
+    values: Mapping[str, Any] = frozendict()
+    replicate: Any = None
 
     def step_part(self) -> Program:
         """The same program without what the step never reads."""
