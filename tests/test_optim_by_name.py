@@ -200,7 +200,7 @@ WRONG_TORCH: list[tuple[dict[str, Any], str]] = [
     ({"type": "optim_cls.SGD", "kwargs": {"lr": -1.0}}, r"kwargs.lr: out of range; found -1.0"),
     ({"type": "optim_cls.SGD", "kwargs": {"maximize": True}}, r"maximize has no equivalent here.*negate the loss"),
     ({"type": "optim_cls.SGD", "groups": [{"match": 1}]}, r"groups\[0\]: a group without a pattern"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("spec", "message"), WRONG_TORCH)
