@@ -27,6 +27,7 @@ from ftrainer.api import EpisodesSpec, Examples, TrainState
 from registry import Registry, component, invalid
 
 ENVIRONMENT = "LunarLander-v3"
+N_ACTIONS = 2
 SOLVED = 200.0  # the return from which gymnasium's documentation calls an episode a solution
 JUDGE = 2**30  # environment seeds from here on judge, those below it collect
 STRIDE = 10_000  # environment seeds to each seed of a configuration
@@ -120,13 +121,14 @@ def record(environment: gym.Env[Any, Any], seed: int, noise: float) -> Episode:
     """One episode of the expert; what is recorded is what was executed, noise included and clipped to [-1, 1]."""
     draws = np.random.default_rng(seed)
     observation, _ = environment.reset(seed=seed)
-    observations, steps = [observation], []
+    observations = [observation]
+    steps: list[tuple[np.ndarray, float, bool, bool]] = []
     while not steps or not (steps[-1][2] or steps[-1][3]):
         action = heuristic(environment, observation) + noise * draws.standard_normal(2)
         action = np.clip(action, -1, 1).astype(np.float32)
         observation, reward, terminated, truncated, _ = environment.step(action)
         observations.append(observation)
-        steps.append((action, reward, terminated, truncated))
+        steps.append((action, float(reward), terminated, truncated))
     actions, rewards, terminations, truncations = (np.array(column) for column in zip(*steps, strict=True))
     return {
         "observations": np.stack(observations),
@@ -197,12 +199,19 @@ Policy = Callable[[np.ndarray], np.ndarray]
 
 
 def make_policy(module: torch.nn.Module) -> Policy:
-    """A module over tensors as a function over arrays: observations (B, 8) to actions (B, 2) in [-1, 1]."""
+    """A module over tensors as a function over arrays: observations (B, 8) to actions (B, 2) in [-1, 1].
+
+    Raises:
+        ValueError: when called, if the module gives something else.
+    """
     example = next(iter(module.parameters()))
 
     def act(observations: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             actions = module(torch.from_numpy(observations).to(example.device, example.dtype))
+        if not isinstance(actions, torch.Tensor) or actions.shape != (len(observations), N_ACTIONS):
+            found = f"shape {tuple(actions.shape)}" if isinstance(actions, torch.Tensor) else type(actions).__name__
+            raise ValueError(f"{ENVIRONMENT} takes actions of shape {(len(observations), N_ACTIONS)}; found {found}")
         return actions.clamp(-1, 1).to("cpu", torch.float32).numpy()
 
     return act

@@ -7,11 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from extensions.example_plugin import ConstantRegression, register
 from ftrainer.components.data.memory import Examples, MemoryData, MemorySpec, in_memory
 from ftrainer.components.data.order import epoch_order, split_rows
 from ftrainer.components.data.random_regression import RandomRegression
 from ftrainer.components.data.statistics import statistics
-from registry import ConfigError
+from registry import ConfigError, Registry
 
 sizes = st.integers(1, 60)
 seeds = st.integers(0, 2**40)
@@ -245,3 +246,25 @@ class TestRandomRegression:
             self.spec(x_shape=[0])
         with pytest.raises(ConfigError, match="steps_per_epoch: out of range"):
             self.spec(steps_per_epoch=0)
+
+
+class TestExamplePlugin:
+    def spec(self, **options: object) -> ConstantRegression:
+        shape = {"batch_size": 4, "steps_per_epoch": 2, "x_shape": [3], "y_shape": [1]}
+        return ConstantRegression(**shape | options)
+
+    def test_both_splits_hold_the_number(self) -> None:
+        data = self.spec(value=0.25, val_steps_per_epoch=1).open(seed=0, device="cpu")
+        batches = [*data.batches("train", 0), *data.batches("val", 0)]
+        assert len(batches) == 3
+        assert all((batch["y"] == 0.25).all() and batch["x"].shape == (4, 3) for batch in batches)
+
+    def test_register_returns_a_registry_that_knows_it(self) -> None:
+        before = Registry()
+        assert "data.constant_regression" in register(before)
+        assert "data.constant_regression" not in before
+
+    @pytest.mark.parametrize("name", ["batch_size", "steps_per_epoch", "val_steps_per_epoch"])
+    def test_counts_must_be_positive(self, name: str) -> None:
+        with pytest.raises(ConfigError, match=f"{name}: too small; found -1"):
+            self.spec(**{name: -1})

@@ -139,6 +139,15 @@ def test_side_by_side_is_one_after_the_other() -> None:
     assert together[1].tolist() == [lengths[0] for _, lengths in alone]
 
 
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [(torch.nn.Linear(8, 3), r"shape \(4, 3\)"), (torch.nn.LSTM(8, 2), "tuple")],
+)
+def test_a_policy_that_does_not_fit_the_environment(head: torch.nn.Module, found: str) -> None:
+    with pytest.raises(ValueError, match=rf"LunarLander-v3 takes actions of shape \(4, 2\); found {found}"):
+        fly(make_policy(head), 4, 100)
+
+
 def test_policies_in_float64_fly_too() -> None:
     assert fly(make_policy(Expert().double()), 1, 100)[0][0] > 200
 

@@ -74,8 +74,10 @@ class Learner(Protocol):
 class Data(Protocol):
     """Batches as a pure function of (seed, epoch, index)."""
 
-    exact_resume: str | None
-    """None where order and contents are reproducible, else the reason why resume must be refused."""
+    @property
+    def exact_resume(self) -> str | None:
+        """None where order and contents are reproducible, else the reason why resume must be refused."""
+        ...
 
     def n_batches(self, split: str) -> int:
         """Batches in one epoch of `train` or `val`; 0 where the split is empty."""

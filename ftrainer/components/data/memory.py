@@ -147,7 +147,7 @@ class MemorySpec:
             seed=seed,
             last=self.last,
             shuffle=self.shuffle,
-            weights=None if self.weights is None else example_weights(fields, self.weights, train.to(where)),
+            weights=None if self.weights is None else example_weights(examples.fields, self.weights, train),
             device=None if resident else device,
         )
 

@@ -19,7 +19,7 @@ def epoch_order(n: int, *, seed: int, epoch: int, shuffle: bool = True, weights:
         seed: the run's seed.
         epoch: counted from 0.
         shuffle: False keeps the natural order.
-        weights: (n,) non-negative; with them the epoch draws n times with replacement, in proportion.
+        weights: (n,) non-negative, on the CPU; with them the epoch draws n times with replacement, in proportion.
 
     Returns:
         (n,) int64 on the CPU; without weights a permutation.
@@ -29,7 +29,7 @@ def epoch_order(n: int, *, seed: int, epoch: int, shuffle: bool = True, weights:
     """
     key = random.fold_in(random.fold_in(random.key(seed), ORDER), epoch)
     if weights is not None:
-        edges = weights.to("cpu", torch.float64).cumsum(0)
+        edges = weights.to(torch.float64).cumsum(0)
         draws = random.uniform(key, (n,), torch.float64) * edges[-1]
         return torch.searchsorted(edges, draws, right=True).clamp(max=n - 1)
     return random.permutation(key, n) if shuffle else torch.arange(n)

@@ -14,7 +14,7 @@ from ftrainer.functional import pytree
 class Moments(NamedTuple):
     """What one pass carries: how many examples, their mean, their summed squared deviations from it."""
 
-    count: int
+    n: int
     mean: Tensor
     squares: Tensor
 
@@ -42,7 +42,7 @@ def statistics(batches: Iterable[Any]) -> dict[str, dict[str, Tensor]]:
                 moments = _moments(leaf if mask is None else leaf[mask])
                 name = name.replace("/", ".")
                 total[name] = _merge(total[name], moments) if name in total else moments
-    return {name: {"mean": m.mean, "std": (m.squares / m.count).sqrt()} for name, m in total.items()}
+    return {name: {"mean": m.mean, "std": (m.squares / m.n).sqrt()} for name, m in total.items()}
 
 
 def _moments(values: Tensor) -> Moments:
@@ -52,6 +52,6 @@ def _moments(values: Tensor) -> Moments:
 
 
 def _merge(a: Moments, b: Moments) -> Moments:
-    count, delta = a.count + b.count, b.mean - a.mean
-    mean = a.mean + delta * (b.count / count)
-    return Moments(count, mean, a.squares + b.squares + delta.square() * (a.count * b.count / count))
+    n, delta = a.n + b.n, b.mean - a.mean
+    mean = a.mean + delta * (b.n / n)
+    return Moments(n, mean, a.squares + b.squares + delta.square() * (a.n * b.n / n))
