@@ -34,7 +34,8 @@ def claim(out_dir: Path, config: str, *, resume: bool, overwrite: bool) -> Itera
     out_dir.mkdir(parents=True, exist_ok=True)
     with (out_dir / LOCK).open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A record lock, which forked data workers do not inherit: a few seconds they outlive a run that was killed.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise invalid("another run is at work here", "run", "out_dir", found=str(out_dir),
                           hint="wait for it, or take another run.name") from error  # fmt: skip
