@@ -181,7 +181,7 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 
 def section(resolved: ResolvedConfig, name: str, cls: type[T]) -> T:
     """A section that is no component of the run but settings of one."""
-    return instantiate(Registry(), resolved.data.get(name) or {}, (name,), expected=cls)  # type: ignore[no-any-return]
+    return instantiate(Registry(), resolved.data.get(name) or {}, (name,), expected=cls)
 
 
 def watched(experiment: Experiment) -> Experiment:
@@ -191,7 +191,7 @@ def watched(experiment: Experiment) -> Experiment:
     wanted = [JsonLines(), CsvLogger(), Summary(), *([Curves()] if importlib.util.find_spec("matplotlib") else [])]
     wanted += [] if Stdout in there else [ProgressBar()]
     loggers = (*program.loggers, *(logger for logger in wanted if type(logger) not in there))
-    return attrs.evolve(experiment, program=attrs.evolve(program, loggers=loggers))
+    return attrs.evolve(experiment, program=program.but(loggers=loggers))
 
 
 def part(resolved: ResolvedConfig, name: str) -> Any:
@@ -211,7 +211,7 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
             data = experiment.data.open(seed=run.seed, device=device)
         clock = Clock(data.n_batches("train"), trainer.grad_accum_steps)
         learner = planned(program.learner, trainer.total_steps(clock.steps_per_epoch), clock.steps_per_epoch)
-        program = attrs.evolve(program, learner=learner)
+        program = program.but(learner=learner)
         return initial_state(program, data, device), data
 
 

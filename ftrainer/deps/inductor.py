@@ -54,7 +54,7 @@ def compile_graph(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "kernels"))
     with torch.no_grad(), settings.patch(dict(OPTIONS)):
         if not _can_store():
-            return torch._inductor.compile(graph, list(tensors))  # type: ignore[no-any-return]
+            return torch._inductor.compile(graph, list(tensors))
         return _stored(graph, tensors)
 
 
@@ -75,7 +75,7 @@ def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., S
     path = cache_dir() / "graphs" / f"{fingerprint(graph, tensors)}.bin"
     if path.is_file():
         try:
-            return AOTCompiledArtifact.load(path=str(path), format="binary")  # type: ignore[no-any-return]
+            return AOTCompiledArtifact.load(path=str(path), format="binary")
         except (RuntimeError, OSError, EOFError, ValueError, AttributeError, ImportError) as error:
             log.warning("%s cannot be used (%s) and is compiled anew", path, error)
     compiled = torch._inductor.standalone_compile(
@@ -85,7 +85,7 @@ def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., S
     unfinished = path.with_suffix(f".{os.getpid()}")
     compiled.save(path=str(unfinished), format="binary")
     os.replace(unfinished, path)
-    return compiled  # type: ignore[no-any-return]
+    return compiled
 
 
 def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
@@ -96,7 +96,7 @@ def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256("\n".join(parts).encode())
     for name, constant in sorted(constants(graph).items()):
         digest.update(name.encode())
-        digest.update(constant.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(constant.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:40]
 
 

@@ -251,8 +251,8 @@ class Loop:
             cursor = {"step": self.step, "tick": self.tick, "epoch": self.epoch, "elapsed": self.elapsed}
             self.saver.save(self.saves, self.stepper.state, cursor, self.reactions.memories)
             self.saves = []
-        for written in self.saver.written(wait):
-            yield Saved(**self.moment(), path=written.path)
+        for path in self.saver.written(wait):
+            yield Saved(**self.moment(), path=path)
 
     def finish(self) -> Iterator[Event]:
         """Last judgements, last callbacks, last checkpoint."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +12,7 @@ from ftrainer.functional.events import Save
 from ftrainer.functional.state import Program, TrainState
 from registry.spec import thaw
 
-from .writer import BackgroundWriter, Written
+from .writer import BackgroundWriter
 
 log = logging.getLogger("ftrainer.run")
 
@@ -38,10 +39,10 @@ class Saver:
         manifest = {**self._surroundings, "cursor": dict(cursor), "callbacks": list(memories)}
         self._writer.save(saves, state, manifest)
 
-    def written(self, wait: bool = False) -> Iterator[Written]:
+    def written(self, wait: bool = False) -> Iterator[Path]:
         """The saves that succeeded since the last call; failures are logged, earlier checkpoints stand."""
         for written in self._writer.flush() if wait else self._writer.poll():
             if written.path is None:
                 log.warning("saving %s at step %d failed: %s", written.save.name, written.step, written.failure)
             else:
-                yield written
+                yield written.path

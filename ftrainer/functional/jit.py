@@ -16,6 +16,7 @@ from torch import Tensor, fx
 from ftrainer.deps import inductor, make_fx
 
 from . import pytree
+from .passes import for_replay
 from .redirect import nondeterministic_ops
 
 log = logging.getLogger("ftrainer.jit")
@@ -166,7 +167,11 @@ def lower(flat: Flat, tensors: Sequence[Tensor], name: str) -> Flat:
 
 
 LOWERINGS: Mapping[str, Callable[[Flat, Sequence[Tensor], str], Flat]] = MappingProxyType(
-    {"eager": lambda flat, tensors, name: flat, "trace": capture, "inductor": lower}
+    {
+        "eager": lambda flat, tensors, name: flat,
+        "trace": lambda flat, tensors, name: for_replay(capture(flat, tensors, name)),
+        "inductor": lower,
+    }
 )
 
 

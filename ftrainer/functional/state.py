@@ -54,6 +54,10 @@ class Program:
     values: Mapping[str, Any] = frozendict()
     replicate: Any = None
 
+    def but(self, **changes: Any) -> Program:
+        """The program with some of its components replaced."""
+        return attrs.evolve(self, **changes)  # type: ignore[misc]  # mypy does not see that `component` is attrs
+
     def step_part(self) -> Program:
         """The same program without what the step never reads."""
         return Program(learner=self.learner, policy=self.policy)

@@ -29,7 +29,7 @@ class Context(NamedTuple):
 
     step: Tensor
     epoch: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
     lr_scale: Tensor
 
 
@@ -114,7 +114,7 @@ class Gradients(NamedTuple):
     loss: Tensor
     metrics: dict[str, Tensor]
     buffers: dict[str, Any]
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
 
 
 def init_state(learner: Composed, key: Tensor, params: Tree, buffers: Tree) -> TrainState:
@@ -136,7 +136,9 @@ def update(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState
         The new state, and 0-d metrics: the phases' own, `grad_norm` where one was needed, `skipped` (0.0 or 1.0).
     """
     learner, policy = with_hyper(learner, state.hyper), state.program.policy
-    key, new, judged, metrics = fold_in(state.key, state.tick), working(state), [], {}
+    key, new = fold_in(state.key, state.tick), working(state)
+    judged: list[Tensor] = []
+    metrics: dict[str, Tensor] = {}
     for index, phase in enumerate(learner.phases()):
         out = total(new, gradients(phase, new, batch, fold_in(key, index), policy))
         out, norm = condition(policy, out)

@@ -1,0 +1,173 @@
+"""Rewrites of a captured graph that is replayed operation by operation: fewer operations, the same numbers."""
+
+from __future__ import annotations
+
+import operator
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_arg
+
+aten = torch.ops.aten
+
+LISTS: Mapping[Any, Any] = MappingProxyType(
+    {
+        aten.add.Tensor: torch._foreach_add,
+        aten.sub.Tensor: torch._foreach_sub,
+        aten.mul.Tensor: torch._foreach_mul,
+        aten.div.Tensor: torch._foreach_div,
+        aten.lerp.Scalar: torch._foreach_lerp,
+        aten.pow.Tensor_Scalar: torch._foreach_pow,
+        aten.sqrt.default: torch._foreach_sqrt,
+        aten.neg.default: torch._foreach_neg,
+        aten.sign.default: torch._foreach_sign,
+    }
+)
+"""Pointwise operations and what does the same to a list of tensors in one call."""
+
+
+def for_replay(graph: fx.GraphModule) -> fx.GraphModule:
+    """All rewrites that pay when Python calls every operation."""
+    on_cpu = all(value(node).device.type == "cpu" for node in graph.graph.nodes if isinstance(value(node), Tensor))
+    if on_cpu:
+        commit_together(graph.graph)
+    by_lists(graph.graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def value(node: fx.Node) -> Any:
+    """What the node gave while it was traced: a fake tensor, or nothing for an output."""
+    return node.meta.get("val")
+
+
+# One decision instead of one per leaf.
+
+
+@fx.node.has_side_effect
+def commit(ok: Tensor, old: list[Tensor], new: list[Tensor]) -> None:
+    """Overwrite `old` by `new`, or leave all of it: what a host without a device to wait for decides for nothing."""
+    if ok:
+        torch._foreach_copy_(old, new)
+
+
+def commit_together(graph: fx.Graph) -> None:
+    """Turn `old.copy_(where(ok, new, old))`, leaf by leaf, into one decision on `ok` and one copy of all leaves."""
+    groups: dict[fx.Node, list[tuple[fx.Node, fx.Node]]] = defaultdict(list)
+    for copy in graph.find_nodes(op="call_function", target=aten.copy_.default):
+        old, chosen = copy.args[:2]
+        if chosen.target == aten.where.self and chosen.args[2] is old and len(chosen.users) == 1 and not copy.users:
+            groups[chosen.args[0]].append((copy, chosen))
+    for ok, pairs in groups.items():
+        old, new = [copy.args[0] for copy, _ in pairs], [chosen.args[1] for _, chosen in pairs]
+        with graph.inserting_before(graph.output_node()):
+            graph.call_function(commit, (ok, old, new))
+        for copy, chosen in pairs:
+            graph.erase_node(copy)
+            graph.erase_node(chosen)
+
+
+# One call for the same operation on many leaves.
+
+
+def by_lists(graph: fx.Graph, least: int = 3) -> None:
+    """Join equal pointwise operations on independent tensors into one call for all of them."""
+    depths = depth_of(graph)
+    in_order = sorted(graph.nodes, key=lambda node: depths[node])
+    groups: dict[Any, list[fx.Node]] = defaultdict(list)
+    for node in in_order:
+        if (signature := alike(node)) is not None:
+            groups[depths[node], signature].append(node)
+    joined = {node: members for members in groups.values() if len(members) >= least for node in members}
+    if joined:
+        rebuild(graph, in_order, joined)
+
+
+def depth_of(graph: fx.Graph) -> dict[fx.Node, int]:
+    """How many operations lie between a node and the inputs, so that nodes of one depth are independent.
+
+    What writes to its inputs comes after everything that reads them.
+    """
+    depths: dict[fx.Node, int] = {}
+    deepest = 0
+    for node in graph.nodes:
+        below = [depths[arg] for arg in node.all_input_nodes]
+        depths[node] = 0 if node.op in ("placeholder", "get_attr") else 1 + max(below, default=0)
+        deepest = max(deepest, depths[node])
+    for order, node in enumerate(node for node in graph.nodes if writes(node) or node.op == "output"):
+        depths[node] = deepest + 1 + order
+    return depths
+
+
+def writes(node: fx.Node) -> bool:
+    """Whether a node changes a tensor that it was given, or has another effect besides its result."""
+    if node.op != "call_function":
+        return False
+    schema = getattr(node.target, "_schema", None)
+    return node.target is commit or (schema is not None and schema.is_mutable) or node.is_impure()
+
+
+def alike(node: fx.Node) -> Any:
+    """What must be equal for two nodes to be joined; None for one that stays alone.
+
+    The first argument runs over the list. A second tensor runs along with it where it has its shape; a 0-d one is
+    shared, so it must be the same node.
+    """
+    if node.op != "call_function" or node.target not in LISTS or node.kwargs or not isinstance(value(node), Tensor):
+        return None
+    first, *rest = node.args
+    result = value(node)
+    if result.dim() == 0 or not same_kind(first, result):
+        return None
+    shared = tuple(LIST if same_kind(arg, result) else arg for arg in rest)
+    if any(isinstance(arg, fx.Node) and not is_scalar_tensor(arg) for arg in shared):
+        return None
+    return node.target, result.dtype, shared
+
+
+LIST = object()
+"""Stands in a signature for an argument that runs over the list."""
+
+
+def same_kind(arg: Any, result: Tensor) -> bool:
+    """Whether an argument is a tensor of the result's shape and dtype."""
+    fake = value(arg) if isinstance(arg, fx.Node) else None
+    return isinstance(fake, Tensor) and fake.shape == result.shape and fake.dtype == result.dtype
+
+
+def is_scalar_tensor(node: fx.Node) -> bool:
+    """Whether a node gives a 0-d tensor."""
+    fake = value(node)
+    return isinstance(fake, Tensor) and fake.dim() == 0
+
+
+def rebuild(graph: fx.Graph, in_order: Sequence[fx.Node], joined: Mapping[fx.Node, list[fx.Node]]) -> None:
+    """The same graph in the given order, joined nodes computed by their first member's call."""
+    module = graph.owning_module
+    new = fx.Graph(module)
+    env: dict[fx.Node, fx.Node] = {}
+    for node in in_order:
+        if node in env:
+            continue
+        if node not in joined:
+            env[node] = new.node_copy(node, env.__getitem__)
+            continue
+        members = joined[node]
+        call = new.call_function(LISTS[node.target], list_arguments(members, env.__getitem__))
+        for index, member in enumerate(members):
+            env[member] = new.call_function(operator.getitem, (call, index))
+            env[member].meta = member.meta
+    if module is not None:
+        module.graph = new
+
+
+def list_arguments(members: Sequence[fx.Node], mapped: Callable[[fx.Node], fx.Node]) -> tuple[Any, ...]:
+    """The arguments of all members as those of one call: lists where they differ, themselves where they are shared."""
+    shared = alike(members[0])[2]
+    columns = list(zip(*(map_arg(member.args, mapped) for member in members), strict=True))
+    return (list(columns[0]), *(list(c) if s is LIST else c[0] for c, s in zip(columns[1:], shared, strict=True)))
