@@ -20,7 +20,7 @@ class TorchMetric:
     """A function of `torchmetrics.functional`, called once with the whole split.
 
     Attributes:
-        name: the function, and what it is logged as; one that returns a mapping is logged as `<name>/<key>`.
+        name: the function, and what it is logged as; several figures are logged as `<name>/<key or number>`.
         kwargs: its arguments besides predictions and targets.
         pred_path: from the model's output to the prediction; empty is the whole output.
         target_path: from the targets to the target; null is the only one.
@@ -46,12 +46,20 @@ class TorchMetric:
             raise ConfigError(issues)
 
     def compute(self, outputs: Any, targets: Mapping[str, Any]) -> Mapping[str, Tensor]:
-        """The figures over a whole split, by name."""
+        """The figures over a whole split, by name.
+
+        Raises:
+            ConfigError: the function gives something that is no figure.
+        """
         prediction, target = pair(outputs, targets, self.pred_path, self.target_path)
         value = function(self.name)(prediction, target, **thaw(self.kwargs))
         if isinstance(value, Mapping):
             return {f"{self.name}/{key}": item for key, item in value.items()}
-        return {self.name: value}
+        if isinstance(value, Tensor) and value.numel() == 1:
+            return {self.name: value.reshape(())}
+        if not all(item.numel() == 1 for item in value):
+            raise invalid("gives curves or maps, not figures", "name", found=repr(self.name))
+        return {f"{self.name}/{i}": item.reshape(()) for i, item in enumerate(value)}
 
 
 def function(name: str) -> Any:
