@@ -19,7 +19,7 @@ from registry.spec import Deferred
 
 from .assemble import Assembled, assemble
 from .lazy import is_lazy, settle
-from .tensors import aliases, hollow
+from .tensors import aliases, hollow, named_tensors
 
 T = TypeVar("T")
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -32,6 +32,7 @@ class Skeleton:
 
     Attributes:
         module: in training or in evaluation mode for good.
+        held: every name of every tensor.
         parameters: dotted names of what the module calls parameters; it never writes to them.
         aliases: the further names of tied tensors, each with the name that carries them.
         places: by dotted name, which spec made a submodule (see `assemble.path_of`).
@@ -40,6 +41,7 @@ class Skeleton:
     """
 
     module: nn.Module
+    held: frozenset[str]
     parameters: frozenset[str]
     aliases: Mapping[str, str]
     places: Mapping[str, int]
@@ -56,13 +58,19 @@ class Skeleton:
         """Run the module on tensors from outside; returns its output and the buffers as it left them.
 
         Buffers are copied first: modules write to them in place, inside `torch.func.grad` too.
+
+        Raises:
+            ValueError: the names are not the module's.
         """
         own = {name: t if name in self.parameters else t.clone() for name, t in buffers.items()}
         tensors = {**params, **own}
         for alias, carrier in self.aliases.items():
             tensors[alias] = tensors[carrier]
+        if tensors.keys() != self.held:
+            differ = sorted(self.held.symmetric_difference(tensors))
+            raise ValueError(f"parameters and buffers are not those of this model: {', '.join(differ)}")
         args, kwargs = arguments(self.by_name, names, inputs)
-        outputs = functional_call(self.module, tensors, args, kwargs, tie_weights=False, strict=True)
+        outputs = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
         for layer in self.recurrent:
             layer._init_flat_weights()
         return outputs, {name: tensors[name] for name in buffers}
@@ -151,6 +159,7 @@ def describe(assembled: Assembled, names: tuple[str, ...]) -> Skeleton:
     module = assembled.module
     return Skeleton(
         module=module,
+        held=frozenset(name for name, _ in named_tensors(module)),
         parameters=frozenset(name for name, _ in module.named_parameters(remove_duplicate=False)),
         aliases=aliases(module),
         places=assembled.places(),
