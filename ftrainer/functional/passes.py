@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -77,31 +78,52 @@ def commit_together(graph: fx.Graph) -> None:
 
 def by_lists(graph: fx.Graph, least: int = 3) -> None:
     """Join equal pointwise operations on independent tensors into one call for all of them."""
-    depths = depth_of(graph)
-    in_order = sorted(graph.nodes, key=lambda node: depths[node])
+    last = [node for node in graph.nodes if writes(node) or node.op == "output"]
+    if any(user not in last for node in last for user in node.users):
+        return
     groups: dict[Any, list[fx.Node]] = defaultdict(list)
-    for node in in_order:
+    heights = height_of(graph)
+    for node in graph.nodes:
         if (signature := alike(node)) is not None:
-            groups[depths[node], signature].append(node)
+            groups[heights[node], signature].append(node)
     joined = {node: members for members in groups.values() if len(members) >= least for node in members}
     if joined:
-        rebuild(graph, in_order, joined)
+        rebuild(graph, [*in_order(graph, joined, set(last)), *last], joined)
 
 
-def depth_of(graph: fx.Graph) -> dict[fx.Node, int]:
-    """How many operations lie between a node and the inputs, so that nodes of one depth are independent.
+def height_of(graph: fx.Graph) -> dict[fx.Node, int]:
+    """How many operations lie between a node and the end, so that nodes of one height are independent."""
+    heights: dict[fx.Node, int] = {}
+    for node in reversed(graph.nodes):
+        heights[node] = 1 + max((heights[user] for user in node.users), default=0)
+    return heights
 
-    What writes to its inputs comes after everything that reads them.
+
+def in_order(graph: fx.Graph, joined: Mapping[fx.Node, list[fx.Node]], last: set[fx.Node]) -> list[fx.Node]:
+    """The nodes before `last`, members of a group side by side and all else as near to where it stood as that allows.
+
+    Edges lead from higher nodes to lower ones and a group has one height, so an order exists.
     """
-    depths: dict[fx.Node, int] = {}
-    deepest = 0
-    for node in graph.nodes:
-        below = [depths[arg] for arg in node.all_input_nodes]
-        depths[node] = 0 if node.op in ("placeholder", "get_attr") else 1 + max(below, default=0)
-        deepest = max(deepest, depths[node])
-    for order, node in enumerate(node for node in graph.nodes if writes(node) or node.op == "output"):
-        depths[node] = deepest + 1 + order
-    return depths
+    places = {node: index for index, node in enumerate(graph.nodes)}
+    units = {node: joined.get(node, [node]) for node in graph.nodes if node not in last}
+    waits = {id(unit): len({arg for node in unit for arg in node.all_input_nodes}) for unit in units.values()}
+    ready = [(max(places[n] for n in unit), unit) for unit in unique(units.values()) if not waits[id(unit)]]
+    heapq.heapify(ready)
+    order: list[fx.Node] = []
+    while ready:
+        _, unit = heapq.heappop(ready)
+        order += unit
+        for node in unit:
+            for waiting in unique(units[user] for user in node.users if user in units):
+                waits[id(waiting)] -= 1
+                if not waits[id(waiting)]:
+                    heapq.heappush(ready, (max(places[n] for n in waiting), waiting))
+    return order
+
+
+def unique(units: Iterable[list[fx.Node]]) -> list[list[fx.Node]]:
+    """Each list once, by identity."""
+    return list({id(unit): unit for unit in units}.values())
 
 
 def writes(node: fx.Node) -> bool:
@@ -146,12 +168,12 @@ def is_scalar_tensor(node: fx.Node) -> bool:
     return isinstance(fake, Tensor) and fake.dim() == 0
 
 
-def rebuild(graph: fx.Graph, in_order: Sequence[fx.Node], joined: Mapping[fx.Node, list[fx.Node]]) -> None:
+def rebuild(graph: fx.Graph, order: Sequence[fx.Node], joined: Mapping[fx.Node, list[fx.Node]]) -> None:
     """The same graph in the given order, joined nodes computed by their first member's call."""
     module = graph.owning_module
     new = fx.Graph(module)
     env: dict[fx.Node, fx.Node] = {}
-    for node in in_order:
+    for node in order:
         if node in env:
             continue
         if node not in joined:
