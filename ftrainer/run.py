@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,14 @@ class Commands(click.Group):
             ctx.exit(BAD_CONFIG)
 
 
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("ftrainer")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
 def _colours() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
@@ -52,15 +61,22 @@ def main() -> None:
 @click.option("--overwrite", is_flag=True, help="Delete an earlier run in the same directory.")
 def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite: bool) -> None:
     """Train what CONFIG describes."""
+    from ftrainer.engine.interrupt import interrupts
     from ftrainer.examine import examine
     from ftrainer.experiment import run_experiment
     from registry import ConfigError
 
-    try:
-        run_experiment(config, overrides, resume=resume, overwrite=overwrite)
-    except ConfigError:
-        examine(config, overrides)  # finds everything, where the run stopped at the first stage that found something
-        raise
+    _log_to_stderr()
+    with interrupts() as interrupted:
+        try:
+            run_experiment(config, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
+        except ConfigError:
+            examine(config, overrides)  # finds everything, where the run stopped at the first stage with an issue
+            raise
+    if interrupted.number is not None:
+        again = " ".join(["ftrainer", "train", config, *overrides, "--resume", "auto"])
+        click.echo(f"{interrupted()}; the run is saved. Go on with:\n  {again}", err=True)
+        sys.exit(128 + interrupted.number)
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """Mechanism only: errors as data, frozen components, an immutable registry. Imports neither torch nor ftrainer."""
 
+from .arguments import argument_issues
 from .instantiate import check, instantiate
 from .issue import ConfigError, ConfigPath, Issue, Mark, dotted, invalid, nearest
 from .plugins import installed_plugins, load_plugins
@@ -20,6 +21,7 @@ __all__ = [
     "Registry",
     "Settings",
     "Signature",
+    "argument_issues",
     "bind",
     "build_nested",
     "check",

@@ -115,8 +115,8 @@ def _describe(hint: Any) -> str:
     if is_sequence(hint):
         return _describe_sequence(get_args(hint))
     if isinstance(hint, type):
-        return f"a {hint.__name__}, given as a spec with _type_"
-    return "a function, given as a spec with _type_" if get_origin(hint) is Callable else str(hint)
+        return f"{hint.__name__} (a spec with _type_)"
+    return "a function (a spec with _type_)" if get_origin(hint) is Callable else str(hint)
 
 
 def _describe_sequence(args: tuple[Any, ...]) -> str:
@@ -167,8 +167,8 @@ def _mismatch(cls: type, hint: Any) -> str | None:
     if is_open(hint) or plain(hint) or base is Callable or hint is Deferred or not isinstance(base, type):
         return None
     if base is Literal or base in SCALARS:
-        return f"a {cls.__name__} is not {describe(hint)}"
+        return f"{cls.__name__} is not {describe(hint)}"
     if is_protocol(base):
         absent = lacks(cls, base)
-        return f"a {cls.__name__} is no {base.__name__}: it has no `{'`, `'.join(absent)}`" if absent else None
-    return None if issubclass(cls, base) else f"a {cls.__name__} is no {base.__name__}"
+        return f"{cls.__name__} is no {base.__name__}: it has no `{'`, `'.join(absent)}`" if absent else None
+    return None if issubclass(cls, base) else f"{cls.__name__} is no {base.__name__}"

@@ -96,7 +96,9 @@ def dotted(path: ConfigPath) -> str:
     return text
 
 
-def nearest(name: str, valid: Iterable[str], n: int = 3) -> tuple[str, ...]:
-    """The valid names most like `name`, best first (difflib, case folded)."""
+def nearest(name: object, valid: Iterable[str], n: int = 3) -> tuple[str, ...]:
+    """The valid names most like `name`, best first (difflib, case folded); what is no text is like nothing."""
+    if not isinstance(name, str):
+        return ()
     folded = {candidate.casefold(): candidate for candidate in valid}
     return tuple(folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=n, cutoff=0.6))

@@ -84,7 +84,7 @@ def _factory(
         issue = unknown_key(registry, name, path)
         raise ConfigError([attrs.evolve(issue, hint=provider_hint(name, registry.settings))])
     entry = registry.entry(name)
-    return entry.factory, entry.signature()
+    return entry.factory, entry.signature
 
 
 def _arguments(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -29,16 +29,35 @@ def load_plugins(
     Raises:
         ConfigError: something is not allowed or not there, or a plugin registers a key twice, or returns no registry.
     """
-    installed = installed_plugins()
-    modules = [installed.get(name, name) for name in imports]
-    issues = [forbidden(module, settings, "allow_imports", (*path, i)) for i, module in enumerate(modules)]
-    found = [issue for issue in issues if issue]
-    if found:
-        raise ConfigError(found)
     registry = registry.under(settings)
+    if not imports:
+        return registry
+    issues = import_issues(imports, settings, path)
+    if issues:
+        raise ConfigError(issues)
+    modules = _modules(imports)
     for index, module in enumerate(modules):
         registry = _load(registry, import_module(module, (*path, index)), (*path, index))
     return registry
+
+
+def import_issues(imports: Any, settings: Settings, path: ConfigPath = ("imports",)) -> tuple[Issue, ...]:
+    """What is wrong with `imports:` before anything is imported: its form, and what the settings forbid."""
+    if not isinstance(imports, (list, tuple)):
+        found = "a mapping" if isinstance(imports, Mapping) else repr(imports)
+        return (Issue(path=path, problem="has the wrong type", found=found, expected="a list of module names"),)
+    wrong = [i for i, name in enumerate(imports) if not isinstance(name, str) or not name]
+    if wrong:
+        problem, expected = "is no module name", "the dotted name of a module, or of an installed plugin"
+        return tuple(Issue(path=(*path, i), problem=problem, found=repr(imports[i]), expected=expected) for i in wrong)
+    modules = _modules(imports) if settings.allow_imports else imports
+    checks = (forbidden(module, settings, "allow_imports", (*path, i)) for i, module in enumerate(modules))
+    return tuple(issue for issue in checks if issue)
+
+
+def _modules(imports: Sequence[str]) -> list[str]:
+    installed = installed_plugins()
+    return [installed.get(name, name) for name in imports]
 
 
 def installed_plugins() -> dict[str, str]:

@@ -26,20 +26,18 @@ class Entry:
         factory: the class or function that the key stands for.
         check: `strict` reads the signature at registration and checks every argument before the call, `best_effort`
             does so where there is a signature to read, `runtime_only` leaves everything to the call.
+        signature: what the factory takes; None where nothing is to be checked before the call.
     """
 
     key: str
     factory: Callable[..., Any]
     check: CheckMode = "strict"
+    signature: Signature | None = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def origin(self) -> str:
         """Where the factory is written, as `module.name (file:line)`."""
         return origin_of(self.factory)
-
-    def signature(self) -> Signature | None:
-        """What the factory takes; None where nothing is to be checked before the call."""
-        return None if self.check == "runtime_only" else signature_of(self.factory)
 
 
 @attrs.frozen
@@ -72,8 +70,7 @@ class Registry:
         Raises:
             ConfigError: the key is no name or is taken, or the factory cannot be called or (`strict`) not be read.
         """
-        entry = Entry(key=key, factory=factory, check=check)
-        _refuse_unusable(entry)
+        entry = _entry(key, factory, check)
         if key in self.entries and not replace:
             raise _duplicate(self.entries[key], entry)
         return attrs.evolve(self, entries=frozendict({**self.entries, key: entry}))
@@ -120,9 +117,8 @@ class Registry:
 def unknown_key(registry: Registry, key: str, path: ConfigPath) -> Issue:
     """The issue for a `_type_` that nobody registered."""
     names = nearest(key, registry.keys())
-    return Issue(
-        path=path, problem="unknown registry key", found=repr(key), nearest=names, expected=_family(registry, key)
-    )
+    expected = None if names else _family(registry, key)
+    return Issue(path=path, problem="unknown registry key", found=repr(key), nearest=names, expected=expected)
 
 
 def _family(registry: Registry, key: str) -> str:
@@ -152,20 +148,18 @@ def _relative(file: str | None) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
-def _refuse_unusable(entry: Entry) -> None:
-    if not isinstance(entry.key, str) or not entry.key or entry.key.startswith(("_", "$")):
-        raise invalid("a registry key is a non-empty name that does not begin with _ or $", found=repr(entry.key))
-    if not callable(entry.factory):
-        raise invalid(f"the factory of {entry.key!r} cannot be called", found=repr(entry.factory))
-    if entry.check not in get_args(CheckMode):
-        raise invalid(
-            f"unknown check for {entry.key!r}", found=repr(entry.check), expected=", ".join(get_args(CheckMode))
-        )
-    if entry.check == "strict" and signature_of(entry.factory) is None:
-        raise invalid(
-            f"the factory of {entry.key!r} has no signature that can be read",
-            hint="register it with check='best_effort' or check='runtime_only'",
-        )
+def _entry(key: str, factory: Callable[..., Any], check: CheckMode) -> Entry:
+    if not isinstance(key, str) or not key or key.startswith(("_", "$")):
+        raise invalid("a registry key is a non-empty name that does not begin with _ or $", found=repr(key))
+    if not callable(factory):
+        raise invalid(f"the factory of {key!r} cannot be called", found=repr(factory))
+    if check not in get_args(CheckMode):
+        raise invalid(f"unknown check for {key!r}", found=repr(check), expected=", ".join(get_args(CheckMode)))
+    signature = None if check == "runtime_only" else signature_of(factory)
+    if check == "strict" and signature is None:
+        hint = "register it with check='best_effort' or check='runtime_only'"
+        raise invalid(f"the factory of {key!r} has no signature that can be read", hint=hint)
+    return Entry(key=key, factory=factory, check=check, signature=signature)
 
 
 def _duplicate(old: Entry, new: Entry) -> ConfigError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import attrs
@@ -99,11 +101,21 @@ def _signature_of_callable(found: inspect.Signature, hints: Mapping[str, Any]) -
 
 
 def _hints(target: Any) -> dict[str, Any]:
-    """Resolved annotations; none where a name cannot be resolved (imports made for type checkers only)."""
+    """Resolved annotations; those with a name that only type checkers import are left out."""
+    function = inspect.unwrap(getattr(target, "func", target))
     try:
-        return get_type_hints(inspect.unwrap(getattr(target, "func", target)), include_extras=True)
+        return get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError, SyntaxError):
-        return {}
+        return _hints_one_by_one(function)
+
+
+def _hints_one_by_one(function: Any) -> dict[str, Any]:
+    hints: dict[str, Any] = {}
+    for name, annotation in getattr(function, "__annotations__", {}).items():
+        alone = SimpleNamespace(__annotations__={name: annotation})
+        with suppress(NameError, TypeError, AttributeError, SyntaxError):
+            hints |= get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)
+    return hints
 
 
 def bind(

@@ -34,6 +34,8 @@ def import_module(name: str, path: ConfigPath) -> ModuleType:
     Raises:
         ConfigError: there is no such module, or it cannot be read as Python.
     """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError([Issue(path=path, problem="is no module name", found=repr(name))])
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

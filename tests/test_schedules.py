@@ -256,7 +256,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         {"type": "sched_cls.StepLr"},
         r"type: unknown scheduler; .*did you mean 'sched_cls.StepLR'",
     ),
-    ("sched_factory.torch", {"type": "sched_cls.StepLR"}, r"kwargs: StepLR refuses its arguments: .*step_size"),
+    ("sched_factory.torch", {"type": "sched_cls.StepLR"}, r"kwargs.step_size: is required and missing"),
     (
         "sched_factory.torch",
         {"type": "sched_cls.StepLR", "kwargs": {"step_sz": 1}},

@@ -41,7 +41,7 @@ def describe_component(registry: Registry, key: str) -> str:
 
 
 def _fields(entry: Entry) -> list[str]:
-    signature = entry.signature()
+    signature = entry.signature
     if signature is None:
         return ["  (arguments are checked by the call alone)"]
     swept = _traceable(entry.factory)

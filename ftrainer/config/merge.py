@@ -25,10 +25,17 @@ def directive_issues(node: Node, path: ConfigPath = ()) -> Iterator[Issue]:
     if is_directive(node):
         yield from _one_directive(node, path)
     elif isinstance(node.value, dict) and "_value_" in node.value:
-        where = _mark(node.value["_value_"].key)
-        yield Issue(path=(*path, "_value_"), at="key", problem="_value_ stands without _merge_", where=where)
+        yield _lonely_value(node, path)
     for key, child in node.children():
         yield from directive_issues(child, (*path, key))
+
+
+def _lonely_value(node: Node, path: ConfigPath) -> Issue:
+    near = [name for name in node.value if nearest(name, ("_merge_",))]
+    name = near[0] if near else "_value_"
+    problem = "is no _merge_, which _value_ needs" if near else "_value_ stands without _merge_"
+    where, right = _mark(node.value[name].key), ("_merge_",) if near else ()
+    return Issue(path=(*path, name), at="key", problem=problem, nearest=right, where=where)
 
 
 def _one_directive(node: Node, path: ConfigPath) -> Iterator[Issue]:

@@ -105,7 +105,7 @@ def _family(keys: tuple[str, ...]) -> Schema:
 
 def _component(registry: Registry, key: str) -> Schema:
     entry = registry.entry(key)
-    signature = entry.signature()
+    signature = entry.signature
     description = first_sentence(entry.factory)
     schema = ANYTHING if signature is None else _object(signature)
     return {**schema, **({"description": description} if description else {})}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from registry.instantiate import check
 from registry.issue import ConfigError, ConfigPath, Issue, nearest
 from registry.lookup import RESERVED, reserved, unknown_reserved
+from registry.plugins import import_issues
 from registry.registry import Registry, unknown_key
 from registry.targets import forbidden
 
@@ -97,19 +98,9 @@ def _run(data: Mapping[str, Any]) -> tuple[Issue, ...]:
     return check(Registry(), data["run"], ("run",), expected=RunSettings)
 
 
-def _imports(data: Mapping[str, Any]) -> Iterator[Issue]:
+def _imports(data: Mapping[str, Any]) -> tuple[Issue, ...]:
     imports = data.get("imports")
-    if imports is None:
-        return
-    if not isinstance(imports, (list, tuple)):
-        yield _wrong_kind(("imports",), imports, "a list of module names")
-        return
-    settings = settings_of(data)
-    for index, name in enumerate(imports):
-        if not isinstance(name, str):
-            yield _wrong_kind(("imports", index), name, "a module name")
-        elif not settings.allow_imports:
-            yield from filter(None, [forbidden(name, settings, "allow_imports", ("imports", index))])
+    return () if imports is None else import_issues(imports, settings_of(data))
 
 
 def _section(name: str, value: Any) -> Iterator[Issue]:
@@ -141,9 +132,8 @@ def _one_spec(value: Any, path: ConfigPath, prefixes: tuple[str, ...]) -> Iterat
     elif "_type_" not in value and "_target_" not in value:
         names = nearest_reserved(value)
         hint = f"{names[0]} looks like _type_" if names else None
-        yield Issue(
-            path=(*path, *names[:1]), at="key", problem="has no _type_", expected=f"_type_: {wanted}", hint=hint
-        )
+        at: Literal["key", "value"] = "key" if names else "value"
+        yield Issue(path=(*path, *names[:1]), at=at, problem="has no _type_", expected=f"_type_: {wanted}", hint=hint)
     elif isinstance(value.get("_type_"), str) and not value["_type_"].startswith(prefixes):
         found = repr(value["_type_"])
         yield Issue(

@@ -11,6 +11,7 @@ import torch
 from frozendict import frozendict
 
 from ftrainer.functional.step import Transform
+from registry.arguments import argument_issues
 from registry.issue import ConfigError, Issue, invalid, nearest
 from registry.spec import Plain
 
@@ -60,7 +61,9 @@ HOW = ("foreach", "fused", "capturable")
 """Arguments that choose an implementation and change no result: the step is compiled as a whole here."""
 
 
-def torch_optimizer(*, type: str, args: Plain = (), kwargs: Plain = frozendict(), groups: Plain = ()) -> Transform:
+def torch_optimizer(
+    *, type: str, args: tuple[Plain, ...] = (), kwargs: Mapping[str, Plain] = frozendict(), groups: Plain = ()
+) -> Transform:
     """`optim_factory.torch`: the native transform that equals a `torch.optim` class.
 
     Args:
@@ -120,6 +123,7 @@ def bound(cls: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
         if k not in parameters
     ]
     issues += [Issue(path=("kwargs", k), at="key", problem="given in args too") for k in kwargs if k in taken]
+    issues = issues or [*argument_issues(cls, args, kwargs, supplied=("params",))]
     if issues:
         raise ConfigError(issues)
     return {**{k: p.default for k, p in parameters.items()}, **taken, **kwargs}

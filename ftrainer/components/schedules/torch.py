@@ -17,6 +17,7 @@ from torch.optim import lr_scheduler
 from ftrainer.components.base import Schedule
 from ftrainer.components.fields import count, evolve, one_of
 from ftrainer.functional.step import Context, Transform
+from registry.arguments import argument_issues
 from registry.issue import ConfigError, Issue, invalid, nearest
 from registry.spec import Plain, component
 
@@ -158,7 +159,12 @@ def with_momentum(transform: Transform, value: Tensor) -> Transform:
 
 
 def torch_schedule(
-    *, type: str, kwargs: Plain = frozendict(), interval: str = "epoch", frequency: int = 1, monitor: str | None = None
+    *,
+    type: str,
+    kwargs: Mapping[str, Plain] = frozendict(),
+    interval: str = "epoch",
+    frequency: int = 1,
+    monitor: str | None = None,
 ) -> Schedule:
     """`sched_factory.torch`: a scheduler of `torch.optim.lr_scheduler` as a function of the step or epoch tensor.
 
@@ -216,6 +222,8 @@ def check_names(name: str, kwargs: Mapping[str, Any]) -> None:
         for key in kwargs
         if key not in taken
     ]
+    cls = getattr(lr_scheduler, name)
+    issues = issues or [*argument_issues(cls, kwargs=kwargs, supplied=("optimizer", "last_epoch"))]
     if issues:
         raise ConfigError(issues)
 
