@@ -4,37 +4,42 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@contextmanager
-def interrupts() -> Iterator[Callable[[], str | None]]:
-    """Within, SIGINT and SIGTERM only set a flag; the function given tells which came, or None.
+class Interrupted:
+    """Whether a signal came, and which: asked between steps, it answers with a reason or None."""
 
-    A second SIGINT raises KeyboardInterrupt at once. Outside the main thread, where Python delivers no signals,
-    nothing is caught.
-    """
-    came: list[int] = []
+    number: int | None = None
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def __call__(self) -> str | None:
+        return None if self.number is None else f"stopped by {signal.Signals(self.number).name}"
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler: remember; a second SIGINT raises KeyboardInterrupt at once."""
         del frame
-        if came and number == signal.SIGINT:
+        if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        came.append(number)
+        self.number = number
 
-    def reason() -> str | None:
-        return f"stopped by {signal.Signals(came[0]).name}" if came else None
 
+@contextmanager
+def interrupts() -> Iterator[Interrupted]:
+    """Within, SIGINT and SIGTERM only set a flag.
+
+    Outside the main thread, where Python delivers no signals, nothing is caught.
+    """
+    interrupted = Interrupted()
     if threading.current_thread() is not threading.main_thread():
-        yield reason
+        yield interrupted
         return
-    before = {number: signal.signal(number, note) for number in SIGNALS}
+    before = {number: signal.signal(number, interrupted.note) for number in SIGNALS}
     try:
-        yield reason
+        yield interrupted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
