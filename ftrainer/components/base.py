@@ -127,13 +127,22 @@ class Callback(Protocol):
 
 @attrs.frozen(kw_only=True)
 class RunInfo:
-    """What a logger may know of the run when it opens."""
+    """What a logger may know of the run when it opens.
+
+    Attributes:
+        name, out_dir: the run's.
+        total_steps: optimizer-step attempts in all.
+        start_step: those that were over before, where the run is resumed.
+        config: the resolved configuration.
+        members: what sets each member of a stack of runs apart, by config path; empty for a plain run.
+    """
 
     name: str
     out_dir: Path
     total_steps: int | None = None
     start_step: int = 0
     config: Mapping[str, Any] = attrs.field(factory=dict)
+    members: tuple[Mapping[str, Any], ...] = ()
 
 
 class LogSink(Protocol):

@@ -90,8 +90,8 @@ def complete(state: TrainState, manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **given,
         "learner": learner_name(state),
-        "step": int(state.step),
-        "tick": int(state.tick),
+        "step": int(state.step.max()),
+        "tick": int(state.tick.max()),
         "environment": environment(),
         "written_at": time.time(),
     }

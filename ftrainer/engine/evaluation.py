@@ -26,7 +26,11 @@ def evaluate_split(
     Returns:
         Plain numbers by name; empty for an empty split.
     """
-    results = [judge(batch) for batch in batches]
+    return summarise([judge(batch) for batch in batches], metrics)
+
+
+def summarise(results: Sequence[dict[str, Any]], metrics: Sequence[Metric] = ()) -> dict[str, float]:
+    """The figures of a split from what a learner's `evaluate` gave for each of its batches."""
     if not results:
         return {}
     counts = torch.stack([torch.as_tensor(r["count"], dtype=torch.float64).cpu() for r in results])

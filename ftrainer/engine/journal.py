@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from ftrainer.components.base import Logger, LogSink, RunInfo
+
+from .roster import Figures
 
 log = logging.getLogger("ftrainer.run")
 
@@ -18,7 +21,7 @@ class Journal:
 
     def __init__(self, loggers: Sequence[Logger], info: RunInfo):
         self._loggers, self._info = loggers, info
-        self._sinks: dict[str, LogSink] = {}
+        self._sinks: dict[str, tuple[Logger, LogSink]] = {}
         self.failed: dict[str, str] = {}
         self._start = time.monotonic()
 
@@ -26,26 +29,32 @@ class Journal:
         for index, logger in enumerate(self._loggers):
             name = f"loggers[{index}] ({type(logger).__name__})"
             try:
-                self._sinks[name] = logger.open(self._info)
+                self._sinks[name] = (logger, logger.open(self._info))
             except Exception as error:
                 self._fail(name, error)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        for name, sink in list(self._sinks.items()):
+        for name, (_, sink) in list(self._sinks.items()):
             try:
                 sink.close()
             except Exception as failure:
                 self._fail(name, failure)
 
-    def write(self, step: int, epoch: int, split: str, metrics: Mapping[str, Any]) -> None:
-        """Send one row to every logger."""
-        row = {"step": step, "epoch": epoch, "split": split, "metrics": dict(metrics), "time": self.elapsed}
-        for name, sink in list(self._sinks.items()):
+    def write(self, step: int, epoch: int, split: str, figures: Figures) -> None:
+        """Send every logger a row for each member, or one with the means to those that say `per_member = False`."""
+        moment = {"step": step, "epoch": epoch, "split": split, "time": self.elapsed}
+        rows = [{**moment, **self._signature(who), "metrics": dict(metrics)} for who, metrics in figures.items()]
+        means = rows if len(rows) < 2 else [{**moment, "member": f"mean of {len(rows)}", "metrics": mean_of(figures)}]
+        for name, (logger, sink) in list(self._sinks.items()):
             try:
-                sink.write(row)
+                for row in rows if getattr(logger, "per_member", True) else means:
+                    sink.write(row)
             except Exception as error:
                 self._fail(name, error)
+
+    def _signature(self, who: int | None) -> dict[str, Any]:
+        return {} if who is None else {"member": who, "values": dict(self._info.members[who])}
 
     @property
     def elapsed(self) -> float:
@@ -56,3 +65,16 @@ class Journal:
         self._sinks.pop(name, None)
         self.failed[name] = str(error)
         log.warning("%s failed and is left out from here on: %s", name, error)
+
+
+def mean_of(figures: Figures) -> dict[str, float]:
+    """Each figure's mean over the members that have it and whose value is finite; nan where none has.
+
+    >>> mean_of({0: {"loss": 1.0}, 1: {"loss": 3.0}, 2: {"loss": float("nan")}})
+    {'loss': 2.0}
+    """
+    columns: dict[str, list[float]] = {}
+    for metrics in figures.values():
+        for name, value in metrics.items():
+            columns.setdefault(name, []).extend([value] if math.isfinite(value) else [])
+    return {name: math.fsum(values) / len(values) if values else math.nan for name, values in columns.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,13 @@ from ftrainer.functional.events import (
 from ftrainer.functional.state import TrainState
 
 from .accelerator import numerics, to_device
-from .evaluation import evaluate_split
+from .crew import data_of, reactions_of, stepper_of
 from .journal import Journal
 from .position import Clock
-from .reactions import Reactions
 from .resume import Beginning
+from .roster import Figures, Roster
 from .saving import Saver
-from .stepper import Stepper, accumulate, evaluate, update
+from .stepper import accumulate, evaluate, update
 
 log = logging.getLogger("ftrainer.run")
 
@@ -80,7 +80,7 @@ def iterate(
     begin = begin if isinstance(begin, Beginning) else Beginning(state=begin)
     if not donate:
         begin = attrs.evolve(begin, state=pytree.map(clone, begin.state))
-    run = Loop(begin, as_data(data), interrupted, rescue)
+    run = Loop(begin, data_of(begin.state.program, as_data(data)), interrupted, rescue)
     with numerics(run.run.precision, run.run.deterministic), run.journal, run.saver:
         yield from run.events()
 
@@ -103,21 +103,21 @@ class Loop:
         self.data, self.interrupted, self.rescue = data, interrupted, rescue
         self.clock = Clock(data.n_batches("train"), self.trainer.grad_accum_steps)
         self.total = self.trainer.total_steps(self.clock.steps_per_epoch)
-        self.tick, self.elapsed_before = int(begin.state.tick), begin.elapsed
-        self.stepper = Stepper(begin.state, self.run.compile)
-        self.reactions = Reactions(self.program.callbacks, begin.memories)
+        self.tick, self.elapsed_before = int(begin.state.tick.max()), begin.elapsed
+        self.roster = Roster(self.program, begin.cursor.get("roster"))
+        self.stepper = stepper_of(begin, data)
+        self.reactions = reactions_of(begin)
         self.journal = Journal(self.program.loggers, self.info())
-        self.saver = Saver(self.program)
+        self.saver = Saver()
         self.pending: list[tuple[int, Tensor]] = []
-        self.saves: list[Save] = []
-        self.bad_in_a_row, self.judged_at = 0, -1
-        self.reason: str | None = None
+        self.saves: dict[int | None, list[Save]] = {}
+        self.judged_at = -1
 
     def info(self) -> RunInfo:
         """What the loggers may know."""
         return RunInfo(
             name=self.run.name, out_dir=Path(self.run.out_dir), total_steps=self.total, start_step=self.step,
-            config=self.program.config,
+            config=self.program.config, members=tuple(member.values for member in self.program.members),
         )  # fmt: skip
 
     @property
@@ -134,6 +134,11 @@ class Loop:
     def epoch(self) -> int:
         """Epochs finished so far."""
         return self.clock.epoch(self.tick)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run ends before all steps are done, if it does."""
+        return self.roster.reason
 
     def events(self) -> Iterator[Event]:
         """The run, epoch by epoch, to its end."""
@@ -162,10 +167,11 @@ class Loop:
         """Everything that hangs on one attempt: logging, an epoch's end, validation, and saving last of all."""
         self.pending.append((self.step, metrics[SKIPPED]))
         if self.step % self.trainer.log_every_n_steps == 0 or self.step == self.total:
-            figures = numbers({name: value for name, value in metrics.items() if name != SKIPPED})
+            figures = self.roster.figures({name: value for name, value in metrics.items() if name != SKIPPED})
             self.journal.write(self.step, self.epoch, "train", figures)
             self.judge_pending()
-            yield from self.tell(Logged(**self.moment(), metrics=figures))
+            for member, own in figures.items():
+                yield from self.tell(Logged(**self.moment(), member=member, metrics=own))
         yield from self.tell(StepEnd(**self.moment(), metrics=metrics))
         ended = self.clock.index(self.tick) == 0
         if ended:
@@ -176,7 +182,9 @@ class Loop:
         if ended and self.trainer.eval_every_n_epochs and self.epoch % self.trainer.eval_every_n_epochs == 0:
             yield from self.run_evaluators()
         yield from self.save_all()
-        self.reason = self.reason or self.interrupted() or self.out_of_time()
+        if self.reason is None and (reason := self.interrupted() or self.out_of_time()):
+            self.end(None, reason)
+        self.roster.settle()
 
     def out_of_time(self) -> str | None:
         """Why the clock ends the run, if it does."""
@@ -191,19 +199,24 @@ class Loop:
         """Yield an event, let the callbacks react, and do what they ask."""
         yield event
         for action in self.reactions(event):
-            yield from self.act(action)
+            yield from self.act(action, event.member)
 
-    def act(self, action: Action) -> Iterator[Event]:
+    def act(self, action: Action, member: int | None) -> Iterator[Event]:
         """Do one thing that a callback asked for; saving waits until everything at this step is over."""
         if isinstance(action, Save):
-            self.saves.append(action)
+            self.saves.setdefault(member, []).append(action)
         elif isinstance(action, Stop):
-            self.reason = self.reason or action.reason
+            self.end(member, action.reason)
         elif isinstance(action, Log):
-            self.journal.write(self.step, self.epoch, action.split, action.metrics)
+            self.journal.write(self.step, self.epoch, action.split, {member: action.metrics})
         elif isinstance(action, Validate):
             yield from self.validate()
             yield from self.run_evaluators()
+
+    def end(self, member: int | None, reason: str) -> None:
+        """End the run, or one member of it."""
+        self.roster.end(member, reason)
+        self.stepper.rest(member)
 
     def validates(self, epoch_ended: bool) -> bool:
         """Whether validation is due."""
@@ -217,42 +230,44 @@ class Loop:
         if not self.data.n_batches("val"):
             return
         self.judged_at = self.step
-        batches = (self.placed(batch) for batch in self.data.batches("val", 0))
-        metrics = evaluate_split(lambda b: self.stepper(evaluate, b), batches, self.program.learner.metrics)
-        yield from self.report("val", metrics)
+        results = [self.stepper(evaluate, self.placed(batch)) for batch in self.data.batches("val", 0)]
+        yield from self.report("val", self.roster.over_split(results, self.program.learner.metrics))
 
     def run_evaluators(self) -> Iterator[Event]:
         """Let every evaluator judge the state in its own world."""
         for name, evaluator in self.program.evaluators.items():
-            figures = evaluator.evaluate(self.stepper.state)
             prefix = "" if len(self.program.evaluators) == 1 else f"{name}/"
-            yield from self.report("eval", {prefix + key: float(value) for key, value in figures.items()})
+            judged = {who: evaluator.evaluate(state) for who, state in self.roster.states(self.stepper.state)}
+            yield from self.report(
+                "eval", {who: {prefix + key: float(x) for key, x in own.items()} for who, own in judged.items()}
+            )
 
-    def report(self, split: str, metrics: Mapping[str, float]) -> Iterator[Event]:
+    def report(self, split: str, figures: Figures) -> Iterator[Event]:
         """Log a judgement and tell of it."""
-        self.journal.write(self.step, self.epoch, split, metrics)
-        yield from self.tell(Validated(**self.moment(), split=split, metrics=metrics))
+        self.journal.write(self.step, self.epoch, split, figures)
+        for member, own in figures.items():
+            yield from self.tell(Validated(**self.moment(), member=member, split=split, metrics=own))
 
     def judge_pending(self) -> None:
         """Count the bad steps since the last look: the one place where the host waits for the device."""
         steps, flags = zip(*self.pending, strict=True)
         self.pending.clear()
-        for step, skipped in zip(steps, torch.stack(flags).tolist(), strict=True):
-            self.bad_in_a_row = self.bad_in_a_row + 1 if skipped else 0
-            if skipped:
-                log.warning("step %d was skipped: its loss or gradients were not finite", step)
-            if self.bad_in_a_row >= self.trainer.max_bad_steps:
-                self.reason = f"{self.bad_in_a_row} steps in a row were not finite, the last at step {step}"
-                return
+        for member, verdict in list(self.roster.judge(steps, torch.stack(flags))):
+            self.end(member, verdict)
 
     def save_all(self, wait: bool = False) -> Iterator[Event]:
         """Write the checkpoints asked for at this step, and tell of those that reached the disk."""
-        if self.saves:
-            cursor = {"step": self.step, "tick": self.tick, "epoch": self.epoch, "elapsed": self.elapsed}
-            self.saver.save(self.saves, self.stepper.state, cursor, self.reactions.memories)
-            self.saves = []
+        for member, saves in self.saves.items():
+            state = self.roster.state_of(self.stepper.state, member)
+            self.saver.save(saves, state, self.cursor(member), self.reactions.memories_of(member))
+        self.saves = {}
         for path in self.saver.written(wait):
             yield Saved(**self.moment(), path=path)
+
+    def cursor(self, member: int | None) -> dict[str, Any]:
+        """Where the run, or one member of it, stands, as a checkpoint keeps it."""
+        place = {"step": self.step, "tick": self.tick, "epoch": self.epoch, "elapsed": self.elapsed}
+        return place if member is not None else place | {"roster": self.roster.cursor(), **self.stepper.cursor()}
 
     def finish(self) -> Iterator[Event]:
         """Last judgements, last callbacks, last checkpoint."""
@@ -262,16 +277,8 @@ class Loop:
             yield from self.run_evaluators()
         stopping = Stopping(**self.moment(), reason=self.reason or FINISHED)
         for action in self.reactions(stopping):
-            yield from self.act(action)
-        if self.rescue is not None and not self.saves:
-            self.saves.append(Save(directory=self.rescue, name="last"))
+            yield from self.act(action, None)
+        if self.rescue is not None and None not in self.saves:
+            self.saves[None] = [Save(directory=self.rescue, name="last")]
         yield from self.save_all(wait=True)
         yield stopping
-
-
-def numbers(metrics: Mapping[str, Tensor]) -> dict[str, float]:
-    """Metrics on the host, in one transfer."""
-    if not metrics:
-        return {}
-    values = torch.stack([value.detach().to(torch.float64) for value in metrics.values()]).tolist()
-    return dict(zip(metrics, values, strict=True))

@@ -20,11 +20,7 @@ log = logging.getLogger("ftrainer.run")
 class Saver:
     """Adds to a state what surrounds it, and hands both to the writer. A save that fails is told; the run goes on."""
 
-    def __init__(self, program: Program):
-        self._surroundings = {
-            "config": thaw(program.config),
-            "run": {"name": program.run.name, "seed": program.run.seed, "backend": program.run.compile},
-        }
+    def __init__(self) -> None:
         self._writer = BackgroundWriter()
 
     def __enter__(self) -> Saver:
@@ -34,9 +30,9 @@ class Saver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._writer.__exit__(kind, error, tb)
 
-    def save(self, saves: Sequence[Save], state: TrainState, cursor: Mapping[str, Any], memories: Sequence[Any]) -> None:
+    def save(self, saves: Sequence[Save], state: TrainState, cursor: Mapping[str, Any], memories: Any) -> None:
         """Write one moment of the run under each of the names asked for; the bytes go to the disk meanwhile."""
-        manifest = {**self._surroundings, "cursor": dict(cursor), "callbacks": list(memories)}
+        manifest = {**surroundings(state.program), "cursor": dict(cursor), "callbacks": memories}
         self._writer.save(saves, state, manifest)
 
     def written(self, wait: bool = False) -> Iterator[Path]:
@@ -46,3 +42,12 @@ class Saver:
                 log.warning("saving %s at step %d failed: %s", written.save.name, written.step, written.failure)
             else:
                 yield written.path
+
+
+def surroundings(program: Program) -> dict[str, Any]:
+    """What a checkpoint says of the run besides its state and its place; `members` where it holds several."""
+    said: dict[str, Any] = {
+        "config": thaw(program.config),
+        "run": {"name": program.run.name, "seed": program.run.seed, "backend": program.run.compile},
+    }
+    return said | ({"members": [thaw(each.values) for each in program.members]} if program.members else {})

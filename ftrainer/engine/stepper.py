@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -36,14 +37,17 @@ class Stepper:
     Args:
         state: where to begin. Its tensors are overwritten as training goes on, so `state` always is the present one.
         backend: as for `jit`.
+        functions: what is run where `update`, `accumulate` or `evaluate` is asked for, if it is not that itself.
     """
 
-    def __init__(self, state: TrainState, backend: str):
+    def __init__(self, state: TrainState, backend: str, functions: Mapping[Any, Any] = MappingProxyType({})):
         self.state = state
         self._slim = attrs.evolve(state, program=state.program.step_part())
         self._leaves = pytree.leaves(self._slim)
         self._places = dict(zip(pytree.paths(self._slim), self._leaves, strict=True))
-        self._jitted = {fn: jitted(fn, backend, fn is not evaluate) for fn in (update, accumulate, evaluate)}
+        self._jitted = {
+            fn: jitted(functions.get(fn, fn), backend, fn is not evaluate) for fn in (update, accumulate, evaluate)
+        }
         self._bound: dict[Any, Compiled] = {}
 
     @property
@@ -67,12 +71,21 @@ class Stepper:
         """Where the state lives."""
         return self.state.step.device
 
-    def set(self, path: str, value: float) -> None:
-        """Overwrite one 0-d leaf, named as a checkpoint names it (`slots/epoch`)."""
+    def cursor(self) -> dict[str, Any]:
+        """What a resumed run needs to know to move on alike, as JSON data."""
+        return {}
+
+    def rest(self, member: int | None) -> None:
+        """A plain run that ends is not stepped again."""
+        del member
+
+    def set(self, path: str, value: float, member: int | None = None) -> None:
+        """Overwrite one 0-d leaf, named as a checkpoint names it (`slots/epoch`); a plain run has no members."""
+        del member
         self._places[path].fill_(value)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def jitted(fn: Callable[..., Any], backend: str, donate: bool) -> Jitted:
     """One jitted function per process, so that a second build of the same program finds its traces."""
     return jit(fn, backend=backend, donate=donate)

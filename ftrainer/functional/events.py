@@ -20,12 +20,14 @@ class Event:
         epoch: epochs finished so far.
         state: the run at this moment.
         elapsed: seconds of training so far, those before a resume included; the only clock a pure callback may read.
+        member: whose figures these are, where the state is a stack of runs; None for what concerns the whole run.
     """
 
     step: int
     epoch: int
     state: TrainState
     elapsed: float = 0.0
+    member: int | None = None
 
 
 @attrs.frozen(kw_only=True)

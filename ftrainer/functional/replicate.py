@@ -159,7 +159,9 @@ def _same_leaves(states: Sequence[TrainState], paths: Sequence[str]) -> None:
     """Raise where states of programs that may be stacked hold other tensors all the same."""
     described = [_describe(state) for state in states]
     for index, other in enumerate(described):
-        differing = sorted(path for path in other.keys() | described[0].keys() if other.get(path) != described[0].get(path))
+        differing = sorted(
+            path for path in other.keys() | described[0].keys() if other.get(path) != described[0].get(path)
+        )
         if differing:
             because = f": {' or '.join(paths)} decides which tensors there are" if paths else ""
             raise StackError(f"members 0 and {index} differ in {', '.join(differing[:4])}{because}")
