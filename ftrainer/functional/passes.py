@@ -62,7 +62,8 @@ def commit_together(graph: fx.Graph) -> None:
     groups: dict[fx.Node, list[tuple[fx.Node, fx.Node]]] = defaultdict(list)
     for copy in graph.find_nodes(op="call_function", target=aten.copy_.default):
         old, chosen = copy.args[:2]
-        if chosen.target == aten.where.self and chosen.args[2] is old and len(chosen.users) == 1 and not copy.users:
+        is_choice = chosen.target == aten.where.self and chosen.args[2] is old and len(chosen.users) == 1
+        if is_choice and not copy.users and value(chosen.args[0]).dim() == 0:  # members of a stack decide one by one
             groups[chosen.args[0]].append((copy, chosen))
     for ok, pairs in groups.items():
         old, new = [copy.args[0] for copy, _ in pairs], [chosen.args[1] for _, chosen in pairs]
