@@ -62,7 +62,7 @@ def require_module(value: Any, spec: Deferred) -> nn.Module:
     if isinstance(value, nn.Module):
         return value
     problem = f"{spec.key!r} makes no nn.Module"
-    found = f"a {type(value).__name__}"
+    found = type(value).__name__
     raise ConfigError([Issue(path=spec.path, problem=problem, found=found, expected="an nn.Module")])
 
 

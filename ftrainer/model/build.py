@@ -226,4 +226,4 @@ def graph(modules: Mapping[str, Any], plan: Plan) -> Graph:
 
 def _require_module(value: Any, *place: str | int) -> None:
     if not isinstance(value, nn.Module):
-        raise invalid("makes no nn.Module", *place, found=f"a {type(value).__name__}", expected="an nn.Module")
+        raise invalid("makes no nn.Module", *place, found=type(value).__name__, expected="an nn.Module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 from torch.nn.modules import activation
@@ -15,15 +16,20 @@ Activation = str | nn.Module
 """`relu`, `gelu`, `tanh` … (a class of torch's activations, case and underscores aside), or a spec of any module."""
 
 
-def activations() -> dict[str, type[nn.Module]]:
-    """Torch's activations that need no argument, by lower-case name.
+ALONG = (nn.Softmax, nn.LogSoftmax, nn.Softmin)
+"""Torch's activations over a dimension; by name they go along the last."""
 
-    >>> activations()["leakyrelu"]
-    <class 'torch.nn.modules.activation.LeakyReLU'>
+
+def activations() -> dict[str, Callable[[], nn.Module]]:
+    """Torch's activations that need no argument and keep the shape, by lower-case name.
+
+    >>> activations()["leakyrelu"]()
+    LeakyReLU(negative_slope=0.01)
     """
-    classes = [getattr(activation, name) for name in activation.__all__]
+    classes = {getattr(activation, name) for name in activation.__all__} - {nn.GLU, nn.Softmax2d}
     plain = {cls.__name__.lower(): cls for cls in classes if not _required(cls)}
-    return {**plain, "identity": nn.Identity, "swish": nn.SiLU}
+    along = {cls.__name__.lower(): partial(cls, dim=-1) for cls in ALONG}
+    return {**plain, **along, "identity": nn.Identity, "swish": nn.SiLU}
 
 
 def _required(cls: Callable[..., object]) -> list[str]:
