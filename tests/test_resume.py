@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from ftrainer import ConfigError, run_experiment
@@ -22,7 +23,7 @@ def after(n: int) -> Callable[[], str | None]:
 
 
 def run(out_dir: Path, **options: Any) -> Any:
-    return run_experiment(
+    state = run_experiment(
         config(
             model={"sequential": {"layers": [{"_type_": "mlp", "dims": [None, 16, 2], "dropout": 0.2},
                                              {"_type_": "nn.BatchNorm1d", "num_features": 2}]}},
@@ -36,6 +37,7 @@ def run(out_dir: Path, **options: Any) -> Any:
         {"run.out_dir": str(out_dir)},
         **options,
     )  # fmt: skip
+    return attrs.evolve(state, program=None)  # it names the directory
 
 
 def rows(out_dir: Path) -> list[dict[str, Any]]:
