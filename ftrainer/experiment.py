@@ -33,12 +33,14 @@ from ftrainer.config import (
 from ftrainer.engine.accelerator import check_precision, pick_device, to_device
 from ftrainer.engine.loop import iterate
 from ftrainer.engine.position import Clock
-from ftrainer.engine.resume import restore, save_directories
+from ftrainer.engine.resume import AUTO, restore, save_directories
 from ftrainer.engine.rundir import CHECKPOINTS, claim
 from ftrainer.functional import random, step
+from ftrainer.functional.jit import choose_backend
 from ftrainer.functional.state import Program, StepPolicy, TrainState
 from ftrainer.model.build import build_model
 from registry import ConfigError, Registry, check, instantiate, load_plugins
+from registry.spec import replace
 
 log = logging.getLogger("ftrainer.run")
 
@@ -101,9 +103,12 @@ def run_experiment(
     claimed = claim(Path(run.out_dir), resolved.to_yaml(), resume=bool(resume), overwrite=overwrite)
     with located(resolved), claimed as out_dir:
         rescue = out_dir / CHECKPOINTS
-        begin = restore(state, data, resume, (rescue, *save_directories(program)))
+        begin = restore(state, data, resume, (rescue, *save_directories(program)), keep_backend=run.compile == "auto")
         if begin.cursor and begin.cursor["step"] >= total_steps(program, data):
             log.info("%s is finished: all of its %d steps are done", run.name, begin.cursor["step"])
+            return begin.state
+        if resume == AUTO and begin.cursor.get("over"):
+            log.info("%s is finished: %s (--resume PATH goes on all the same)", run.name, begin.cursor["over"])
             return begin.state
         for event in iterate(begin, data, donate=True, interrupted=interrupted, rescue=str(rescue)):
             state = event.state
@@ -211,8 +216,17 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
             data = experiment.data.open(seed=run.seed, device=device)
         clock = Clock(data.n_batches("train"), trainer.grad_accum_steps)
         learner = planned(program.learner, trainer.total_steps(clock.steps_per_epoch), clock.steps_per_epoch)
-        program = program.but(learner=learner)
+        program = program.but(learner=learner, run=settled(run, trainer.total_steps(clock.steps_per_epoch), device))
         return initial_state(program, data, device), data
+
+
+def settled(run: RunSettings, planned_steps: int, device: torch.device) -> RunSettings:
+    """The section `run:` with a backend in place of `auto`."""
+    if run.compile != "auto":
+        return run
+    backend, reason = choose_backend(planned_steps, device.type)
+    log.info("run.compile: %s, since %s", backend, reason)
+    return replace(run, compile=backend)
 
 
 def initial_state(program: Program, data: Data, device: torch.device) -> TrainState:

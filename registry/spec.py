@@ -62,6 +62,11 @@ def component(cls: type[C]) -> type[C]:
     return attrs.frozen(kw_only=True, field_transformer=_freeze_fields)(cls)
 
 
+def replace(spec: C, **changes: Any) -> C:
+    """A component with some of its fields replaced; `attrs.evolve` for classes made by `component`."""
+    return attrs.evolve(spec, **changes)  # type: ignore[misc, no-any-return]  # type checkers see no attrs in them
+
+
 @attrs.frozen(kw_only=True)
 class Deferred:
     """A spec that was checked but not called: the call that makes, for one, an `nn.Module`.

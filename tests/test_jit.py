@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ftrainer.components.optim.sgd import SGD
+from ftrainer.deps import inductor
 from ftrainer.functional import pytree
-from ftrainer.functional.jit import TraceError, jit
+from ftrainer.functional.jit import TraceError, choose_backend, jit
 from ftrainer.functional.state import Program
 from tests.test_step import assert_trees_equal, update
 from tests.toys import Linear, linear_batch, linear_state
@@ -32,14 +33,14 @@ def test_eager_equals_traced_bitwise_over_many_steps() -> None:
 def test_arguments_are_unchanged() -> None:
     state, batch = linear_state(), linear_batch(0)
     before = pytree.map(torch.clone, (state, batch))
-    jit(update)(state, batch)
+    jit(update, backend="trace")(state, batch)
     assert_trees_equal((state, batch), before)
 
 
 def test_donated_arguments_are_overwritten_and_handed_back() -> None:
     state, batch = linear_state(), linear_batch(0)
     expected, _ = update(state, batch)
-    new, metrics = jit(update, donate=True)(state, batch)
+    new, metrics = jit(update, backend="trace", donate=True)(state, batch)
     assert new is state
     assert_trees_equal(state, expected)
     assert set(metrics) == {"loss", "grad_norm", "skipped"}
@@ -56,7 +57,7 @@ def test_donation_survives_leaves_that_trade_places(backend: str) -> None:
 
 
 def test_what_the_step_does_not_read_does_not_retrace() -> None:
-    traced, state = jit(update), linear_state()
+    traced, state = jit(update, backend="trace"), linear_state()
     traced(state, linear_batch(0))
     other = attrs.evolve(state, program=Program(learner=Linear(), run="another"))
     traced(attrs.evolve(other, program=other.program.step_part()), linear_batch(1))
@@ -64,7 +65,7 @@ def test_what_the_step_does_not_read_does_not_retrace() -> None:
 
 
 def test_a_new_shape_or_component_retraces_and_says_what_changed(caplog: pytest.LogCaptureFixture) -> None:
-    traced = jit(update)
+    traced = jit(update, backend="trace")
     with caplog.at_level(logging.INFO, "ftrainer.jit"):
         traced(linear_state(), linear_batch(0, n=8))
         traced(linear_state(), linear_batch(0, n=5))
@@ -81,12 +82,12 @@ def test_a_branch_on_a_tensors_value_is_an_error_that_names_the_line() -> None:
         return -x
 
     with pytest.raises(TraceError, match=r"test_jit\.py:\d+: if x\.sum\(\) > 0:[\s\S]*torch\.where[\s\S]*eager"):
-        jit(branch)(torch.ones(2))
+        jit(branch, backend="trace")(torch.ones(2))
     assert jit(branch, backend="eager")(torch.ones(2)).sum() == 2
 
 
 def test_item_is_not_baked_in() -> None:
-    scaled = jit(lambda x: x * x.sum().item())
+    scaled = jit(lambda x: x * x.sum().item(), backend="trace")
     assert scaled(torch.ones(2)).tolist() == [2, 2]
     assert scaled(torch.full((2,), 3.0)).tolist() == [18, 18]
     assert scaled.traces == 1
@@ -97,16 +98,25 @@ def test_an_unkeyed_draw_is_refused() -> None:
         return x + torch.rand(2)
 
     with pytest.raises(TraceError, match="draws random numbers that no key governs"):
-        jit(noisy)(torch.zeros(2))
+        jit(noisy, backend="trace")(torch.zeros(2))
 
 
 def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(ValueError, match="backend 'fast' is none of eager, trace"):
+    with pytest.raises(ValueError, match="backend 'fast' is none of auto, eager, trace, inductor"):
         jit(update, backend="fast")
 
 
+def test_auto_follows_a_rule_that_it_states() -> None:
+    assert choose_backend(100, "cpu") == ("trace", "100 steps are too few to repay compiling (fewer than 20000)")
+    backend, reason = choose_backend(10**6, "cpu")
+    missing = inductor.why_not("cpu")
+    assert (backend, reason) == (
+        ("trace", missing) if missing else ("inductor", "1000000 steps repay compiling (at least 20000)")
+    )
+
+
 def test_python_constants_are_part_of_the_signature() -> None:
-    scale = jit(lambda x, factor: x * factor)
+    scale = jit(lambda x, factor: x * factor, backend="trace")
     assert scale(torch.ones(1), 2).item() == 2
     assert scale(torch.ones(1), 3).item() == 3
     assert scale.traces == 2

@@ -12,6 +12,7 @@ import attrs
 from ftrainer.components.base import Data
 from ftrainer.functional.state import Program, TrainState
 from registry.issue import invalid
+from registry.spec import replace
 
 from . import checkpoint
 
@@ -39,7 +40,9 @@ class Beginning:
         return float(self.cursor.get("elapsed", 0.0))
 
 
-def restore(state: TrainState, data: Data, resume: str | None, directories: Iterable[Path]) -> Beginning:
+def restore(
+    state: TrainState, data: Data, resume: str | None, directories: Iterable[Path], keep_backend: bool = False
+) -> Beginning:
     """Find the checkpoint to go on from, and read it.
 
     Args:
@@ -47,6 +50,7 @@ def restore(state: TrainState, data: Data, resume: str | None, directories: Iter
         data: what the run trains on.
         resume: None to start afresh, `auto` for the newest intact checkpoint, or the path of one.
         directories: where `auto` looks.
+        keep_backend: compute as the checkpoint's run did, whatever the program says.
 
     Raises:
         ConfigError: the path holds no checkpoint, the checkpoint does not fit the program, or the data's order
@@ -61,6 +65,9 @@ def restore(state: TrainState, data: Data, resume: str | None, directories: Iter
     if data.exact_resume is not None:
         raise invalid(f"cannot resume: {data.exact_resume}", "run", "resume_from", found=str(path))
     restored, manifest = checkpoint.read(path, state)
+    if keep_backend:
+        run = replace(restored.program.run, compile=manifest["run"]["backend"])
+        restored = attrs.evolve(restored, program=restored.program.but(run=run))
     for change in checkpoint.drift(manifest):
         log.warning("resuming under another environment, so results may differ in the last bits: %s", change)
     log.info("resuming %s at step %d from %s", state.program.run.name, manifest["cursor"]["step"], path)

@@ -46,7 +46,8 @@ class Stepper:
         self._leaves = pytree.leaves(self._slim)
         self._places = dict(zip(pytree.paths(self._slim), self._leaves, strict=True))
         self._jitted = {
-            fn: jitted(functions.get(fn, fn), backend, fn is not evaluate) for fn in (update, accumulate, evaluate)
+            fn: jitted(functions.get(fn, fn), judging(backend) if fn is evaluate else backend, fn is not evaluate)
+            for fn in (update, accumulate, evaluate)
         }
         self._bound: dict[Any, Compiled] = {}
 

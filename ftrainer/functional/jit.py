@@ -24,7 +24,22 @@ log = logging.getLogger("ftrainer.jit")
 Flat = Callable[..., Sequence[Tensor]]
 """A function of tensors that returns tensors."""
 
-BACKENDS = ("eager", "trace", "inductor")
+
+MANY_STEPS = 20_000
+"""Steps from which compiling pays: it takes some ten seconds once, and saves about half a millisecond a step."""
+
+
+def choose_backend(planned_steps: int, device_type: str) -> tuple[str, str]:
+    """What `auto` stands for, and why: `inductor` for long runs where a compiler is present, else `trace`.
+
+    On a GPU, where every launched kernel costs, compiling pays twenty times sooner.
+    """
+    enough = MANY_STEPS if device_type == "cpu" else MANY_STEPS // 20
+    if planned_steps < enough:
+        return "trace", f"{planned_steps} steps are too few to repay compiling (fewer than {enough})"
+    if reason := inductor.why_not(device_type):
+        return "trace", reason
+    return "inductor", f"{planned_steps} steps repay compiling (at least {enough})"
 
 
 class TraceError(RuntimeError):
@@ -83,12 +98,13 @@ class Jitted:
         return compile_signature(self.fn, self.backend, self.donate, args)
 
 
-def jit(fn: Callable[..., Any], *, backend: str = "trace", donate: bool = False) -> Jitted:
+def jit(fn: Callable[..., Any], *, backend: str = "auto", donate: bool = False) -> Jitted:
     """Trace `fn` once for each structure, shape, dtype and device of its arguments, and replay the graph from then on.
 
     Args:
         fn: a pure function of pytrees. Leaves that are no tensors are constants of the trace.
-        backend: `eager` calls `fn` itself, `trace` replays the captured graph, `inductor` compiles it whole.
+        backend: `eager` calls `fn` itself, `trace` replays the captured graph, `inductor` compiles it whole; `auto`
+            compiles where a compiler is present.
         donate: `fn` returns `(new, *rest)` with `new` shaped like its first argument: overwrite that argument's
             tensors in place and hand it back.
 
@@ -96,14 +112,17 @@ def jit(fn: Callable[..., Any], *, backend: str = "trace", donate: bool = False)
         TraceError: `fn` branches on a tensor's value, calls `.item()`, or draws numbers that no key governs.
 
     >>> import torch
-    >>> double = jit(lambda tree: {name: 2 * leaf for name, leaf in tree.items()})
+    >>> double = jit(lambda tree: {name: 2 * leaf for name, leaf in tree.items()}, backend="trace")
     >>> double({"x": torch.tensor([1.0, 2.0])})
     {'x': tensor([2., 4.])}
     >>> double.traces
     1
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend {backend!r} is none of {', '.join(BACKENDS)}")
+    if backend == "auto":
+        backend, reason = choose_backend(MANY_STEPS, "cuda" if torch.cuda.is_available() else "cpu")
+        log.info("%s runs on the backend %s: %s", name_of(fn), backend, reason)
+    if backend not in LOWERINGS:
+        raise ValueError(f"backend {backend!r} is none of auto, {', '.join(LOWERINGS)}")
     return Jitted(fn, backend, donate)
 
 

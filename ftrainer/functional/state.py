@@ -9,7 +9,7 @@ import attrs
 from frozendict import frozendict
 from torch import Tensor
 
-from registry.spec import component, is_traceable
+from registry.spec import component, is_traceable, replace
 
 from . import pytree
 
@@ -56,7 +56,7 @@ class Program:
 
     def but(self, **changes: Any) -> Program:
         """The program with some of its components replaced."""
-        return attrs.evolve(self, **changes)  # type: ignore[misc]  # mypy does not see that `component` is attrs
+        return replace(self, **changes)
 
     def step_part(self) -> Program:
         """The same program without what the step never reads."""
