@@ -86,6 +86,11 @@ class Stepper:
         self._places[path].fill_(value)
 
 
+def judging(backend: str) -> str:
+    """The backend for validation, which runs too seldom to repay compiling."""
+    return "trace" if backend == "inductor" else backend
+
+
 @functools.cache
 def jitted(fn: Callable[..., Any], backend: str, donate: bool) -> Jitted:
     """One jitted function per process, so that a second build of the same program finds its traces."""
