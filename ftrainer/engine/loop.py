@@ -112,6 +112,7 @@ class Loop:
         self.pending: list[tuple[int, Tensor]] = []
         self.saves: dict[int | None, list[Save]] = {}
         self.judged_at = -1
+        self.over: str | None = None
 
     def info(self) -> RunInfo:
         """What the loggers may know."""
@@ -181,9 +182,11 @@ class Loop:
             yield from self.validate()
         if ended and self.trainer.eval_every_n_epochs and self.epoch % self.trainer.eval_every_n_epochs == 0:
             yield from self.run_evaluators()
-        yield from self.save_all()
-        if self.reason is None and (reason := self.interrupted() or self.out_of_time()):
-            self.end(None, reason)
+        if self.reason is None and self.step < self.total:
+            if reason := self.interrupted() or self.out_of_time():
+                self.end(None, reason)
+            else:
+                yield from self.save_all()  # at the run's end, saving waits for the last judgements
         self.roster.settle()
 
     def out_of_time(self) -> str | None:
@@ -207,6 +210,7 @@ class Loop:
             self.saves.setdefault(member, []).append(action)
         elif isinstance(action, Stop):
             self.end(member, action.reason)
+            self.over = self.reason
         elif isinstance(action, Log):
             self.journal.write(self.step, self.epoch, action.split, {member: action.metrics})
         elif isinstance(action, Validate):
@@ -257,6 +261,8 @@ class Loop:
 
     def save_all(self, wait: bool = False) -> Iterator[Event]:
         """Write the checkpoints asked for at this step, and tell of those that reached the disk."""
+        if self.saves and self.pending:
+            self.judge_pending()
         for member, saves in self.saves.items():
             state = self.roster.state_of(self.stepper.state, member)
             self.saver.save(saves, state, self.cursor(member), self.reactions.memories_of(member))
@@ -266,7 +272,7 @@ class Loop:
 
     def cursor(self, member: int | None) -> dict[str, Any]:
         """Where the run, or one member of it, stands, as a checkpoint keeps it."""
-        place = {"step": self.step, "tick": self.tick, "epoch": self.epoch, "elapsed": self.elapsed}
+        place = {"step": self.step, "tick": self.tick, "epoch": self.epoch, "elapsed": self.elapsed, "over": self.over}
         return place if member is not None else place | {"roster": self.roster.cursor(), **self.stepper.cursor()}
 
     def finish(self) -> Iterator[Event]:
