@@ -24,7 +24,7 @@ TOTAL_STEPS, STEPS_PER_EPOCH = 20, 4
 OPTIMIZER_ROWS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "optim.adadelta": {"weight_decay": 0.1},
-        "optim.adafactor": {"weight_decay": 0.1},
+        "optim.adafactor": {"weight_decay": 0.1, "d": 2.0},
         "optim.adagrad": {"lr_decay": 0.1},
         "optim.adam": {"weight_decay": 0.1, "amsgrad": True},
         "optim.adamax": {"weight_decay": 0.1},

@@ -41,12 +41,13 @@ class Adadelta:
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """`-lr * g * sqrt(delta + eps) / sqrt(nu + eps)`."""
         del ctx
+        step_size = -self.lr
 
         def rule(g: Tensor, p: Tensor, nu: Tensor, delta: Tensor) -> tuple[Tensor, ...]:
             g = rules.decayed(g, p, self.weight_decay)
             nu = rules.lerp(nu, g * g, 1 - self.rho)
             step = torch.sqrt(delta + self.eps) / torch.sqrt(nu + self.eps) * g
-            return -self.lr * step, nu, rules.lerp(delta, step * step, 1 - self.rho)
+            return step * step_size, nu, rules.lerp(delta, step * step, 1 - self.rho)
 
         updates, nu, delta = rules.mapped(rule, 3, grads, params, opt_state["nu"], opt_state["delta"])
         return updates, {"nu": nu, "delta": delta}

@@ -80,7 +80,7 @@ class Adafactor:
         u = g * torch.rsqrt(torch.clamp(moment, min=self._smallest(p) ** 2))
         clipped = torch.clamp(rms(u) / self.d, min=1.0)
         size = step * torch.clamp(rms(p), min=self.eps[1])
-        return rules.decayed(-size / clipped * u, p, -self.lr * self.weight_decay)
+        return rules.decayed(u * (-size / clipped), p, -self.lr * self.weight_decay)
 
     def _smallest(self, p: Tensor) -> float:
         return torch.finfo(p.dtype).eps if self.eps[0] is None else self.eps[0]

@@ -43,12 +43,12 @@ class Adagrad:
     @update_by_group
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """`-lr_t * g / (sqrt(sum) + eps)`."""
-        step_size = self.lr / (1 + ctx.count.to(torch.float64) * self.lr_decay)
+        step_size = -self.lr / (1 + ctx.count.to(torch.float64) * self.lr_decay)
 
         def rule(g: Tensor, p: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
             g = rules.decayed(g, p, self.weight_decay)
             total = total + g * g
-            return -step_size * g / (torch.sqrt(total) + self.eps), total
+            return g / (torch.sqrt(total) + self.eps) * step_size, total
 
         updates, total = rules.mapped(rule, 2, grads, params, opt_state["sum"])
         return updates, {"sum": total}

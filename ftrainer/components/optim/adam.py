@@ -49,7 +49,7 @@ class Adam:
 
         def rule(g: Tensor, p: Tensor, *moments: Tensor) -> tuple[Tensor, ...]:
             moments = rules.adam_moments(rules.decayed(g, p, self.weight_decay), moments, self.betas)
-            return (-step_size * moments[0] / (torch.sqrt(moments[-1]) + eps), *moments)
+            return (moments[0] / (torch.sqrt(moments[-1]) + eps) * step_size, *moments)
 
         names = rules.adam_names(self.amsgrad)
         updates, *trees = rules.mapped(rule, 1 + len(names), grads, params, *(opt_state[name] for name in names))

@@ -40,13 +40,13 @@ class Adamax:
     @update_by_group
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """`-lr * m_hat / peak`."""
-        step_size = self.lr / (1 - self.betas[0] ** rules.applied(ctx))
+        step_size = -self.lr / (1 - self.betas[0] ** rules.applied(ctx))
 
         def rule(g: Tensor, p: Tensor, mu: Tensor, peak: Tensor) -> tuple[Tensor, ...]:
             g = rules.decayed(g, p, self.weight_decay)
             mu = rules.lerp(mu, g, 1 - self.betas[0])
-            peak = torch.maximum(self.betas[1] * peak, torch.abs(g) + self.eps)
-            return -step_size * mu / peak, mu, peak
+            peak = torch.maximum(peak * self.betas[1], torch.abs(g) + self.eps)
+            return mu / peak * step_size, mu, peak
 
         updates, mu, peak = rules.mapped(rule, 3, grads, params, opt_state["mu"], opt_state["peak"])
         return updates, {"mu": mu, "peak": peak}

@@ -47,12 +47,12 @@ class AdamW:
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """`-lr * m_hat / (sqrt(v_hat) + eps) - lr * weight_decay * p`."""
         step_size, eps = rules.adam_scalars(self.lr, self.betas, self.eps, ctx)
-        decay = self.lr * self.weight_decay
+        decay = -self.lr * self.weight_decay
 
         def rule(g: Tensor, p: Tensor, *moments: Tensor) -> tuple[Tensor, ...]:
             moments = rules.adam_moments(g, moments, self.betas)
-            update = -step_size * moments[0] / (torch.sqrt(moments[-1]) + eps)
-            return (rules.decayed(update, p, -decay), *moments)
+            update = moments[0] / (torch.sqrt(moments[-1]) + eps) * step_size
+            return (rules.decayed(update, p, decay), *moments)
 
         names = rules.adam_names(self.amsgrad)
         updates, *trees = rules.mapped(rule, 1 + len(names), grads, params, *(opt_state[name] for name in names))

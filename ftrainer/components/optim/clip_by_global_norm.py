@@ -46,4 +46,4 @@ class ClipByGlobalNorm:
         """One factor for every leaf."""
         del params, ctx
         factor = torch.clamp(self.max_norm / (global_norm(grads) + 1e-6), max=1.0)
-        return rules.mapped(lambda g: (factor * g,), 1, grads)[0], opt_state
+        return rules.mapped(lambda g: (g * factor,), 1, grads)[0], opt_state

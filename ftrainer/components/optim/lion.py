@@ -39,10 +39,11 @@ class Lion:
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """`-lr * (sign(beta1 * m + (1 - beta1) * g) + weight_decay * p)`."""
         del ctx
+        step_size = -self.lr
 
         def rule(g: Tensor, p: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
             direction = torch.sign(rules.lerp(mu, g, 1 - self.betas[0]))
-            return -self.lr * rules.decayed(direction, p, self.weight_decay), rules.lerp(mu, g, 1 - self.betas[1])
+            return rules.decayed(direction, p, self.weight_decay) * step_size, rules.lerp(mu, g, 1 - self.betas[1])
 
         updates, mu = rules.mapped(rule, 2, grads, params, opt_state["mu"])
         return updates, {"mu": mu}

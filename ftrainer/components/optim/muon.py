@@ -76,7 +76,7 @@ class Muon:
         def rule(g: Tensor, p: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
             mu = rules.lerp(mu, g, 1 - self.momentum)
             direction = rules.lerp(g, mu, self.momentum) if self.nesterov else mu
-            step = -self.lr * self._ratio(p) * self._orthogonal(direction).to(p.dtype)
+            step = self._orthogonal(direction).to(p.dtype) * (-self.lr * self._ratio(p))
             return rules.decayed(step, p, -self.lr * self.weight_decay), mu
 
         updates, mu = rules.mapped(rule, 2, grads, params, opt_state["mu"])

@@ -57,8 +57,8 @@ class NAdam:
         def rule(g: Tensor, p: Tensor, mu: Tensor, nu: Tensor) -> tuple[Tensor, ...]:
             g = rules.decayed(g, p, penalty)
             mu, nu = rules.adam_moments(g, (mu, nu), self.betas)
-            step = (on_grad * g + on_mean * mu) / (torch.sqrt(nu) + eps)
-            return rules.decayed(step, p, -decay), mu, nu
+            step = (g * on_grad + mu * on_mean) / (torch.sqrt(nu) + eps)
+            return rules.decayed(step, p, decay), mu, nu
 
         updates, mu, nu = rules.mapped(rule, 3, grads, params, opt_state["mu"], opt_state["nu"])
         return updates, {"mu": mu, "nu": nu, "mu_product": product}

@@ -48,14 +48,14 @@ class RAdam:
         def rule(g: Tensor, p: Tensor, mu: Tensor, nu: Tensor) -> tuple[Tensor, ...]:
             g = rules.decayed(g, p, penalty)
             mu, nu = rules.adam_moments(g, (mu, nu), self.betas)
-            step = -mu * (adaptive / (torch.sqrt(nu) + self.eps) + plain)
-            return rules.decayed(step, p, -decay), mu, nu
+            step = mu / (torch.sqrt(nu) + self.eps) * adaptive + mu * plain
+            return rules.decayed(step, p, decay), mu, nu
 
         updates, mu, nu = rules.mapped(rule, 3, grads, params, opt_state["mu"], opt_state["nu"])
         return updates, {"mu": mu, "nu": nu}
 
     def _scales(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The step sizes of the adaptive and of the plain update, one of them zero."""
+        """The step sizes of the adaptive and of the plain update, below zero, and one of them zero."""
         beta1, beta2 = self.betas
         c1, c2 = 1 - beta1**t, 1 - beta2**t
         longest = 2 / (1 - beta2) - 1
@@ -63,5 +63,5 @@ class RAdam:
         known = length_now > 5
         ratio = (length_now - 4) * (length_now - 2) * longest / ((longest - 4) * (longest - 2) * length_now)
         rectified = torch.sqrt(torch.clamp(ratio, min=0.0)) * torch.sqrt(c2)
-        step = self.lr / c1
+        step = -self.lr / c1
         return torch.where(known, step * rectified, 0.0), torch.where(known, 0.0, step)

@@ -47,7 +47,7 @@ class RMSprop:
         """`-lr * g / (sqrt(v) + eps)`, or a running sum of such steps."""
         del ctx
         rules.check_momentum(self.momentum, opt_state)
-        names = tuple(sorted(opt_state))
+        names, step_size = tuple(sorted(opt_state)), -self.lr
 
         def rule(g: Tensor, p: Tensor, *kept: Tensor) -> tuple[Tensor, ...]:
             state = dict(zip(names, kept, strict=True))
@@ -57,8 +57,8 @@ class RMSprop:
             spread = state["nu"] - state["mu"] * state["mu"] if self.centered else state["nu"]
             step = g / (torch.sqrt(spread) + self.eps)
             if "momentum" in state:
-                step = state["momentum"] = self.momentum * state["momentum"] + step
-            return (-self.lr * step, *(state[name] for name in names))
+                step = state["momentum"] = state["momentum"] * self.momentum + step
+            return (step * step_size, *(state[name] for name in names))
 
         updates, *trees = rules.mapped(rule, 1 + len(names), grads, params, *(opt_state[name] for name in names))
         return updates, dict(zip(names, trees, strict=True))

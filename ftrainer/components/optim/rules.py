@@ -1,4 +1,8 @@
-"""Arithmetic that several optimizers share, in the order of operations of `torch.optim`."""
+"""Arithmetic that several optimizers share, in the order of operations of `torch.optim`.
+
+Rules of one leaf put the leaf first and scalars, computed once outside, second: a replayed graph then runs each
+operation over a list of all leaves.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +50,7 @@ def _cast(x: Tensor, like: Tensor) -> Tensor:
 
 def decayed(g: Tensor, p: Tensor, weight_decay: Any) -> Tensor:
     """`g + weight_decay * p`: a gradient with an L2 penalty's, or an update that shrinks by a negative decay."""
-    return g if is_off(weight_decay) else g + weight_decay * p
+    return g if is_off(weight_decay) else g + p * weight_decay
 
 
 def init_momentum(momentum: Any, params: Tree) -> Tree:
@@ -63,18 +67,18 @@ def check_momentum(momentum: Any, opt_state: Tree) -> None:
 
 def lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
     """`start + weight * (end - start)`; one operation where the weight is a number."""
-    return start + weight * (end - start) if isinstance(weight, Tensor) else torch.lerp(start, end, weight)
+    return start + (end - start) * weight if isinstance(weight, Tensor) else torch.lerp(start, end, weight)
 
 
 def adam_scalars(lr: Any, betas: tuple[Any, Any], eps: Any, ctx: Context) -> tuple[Tensor, Tensor]:
-    """Step size and epsilon that carry Adam's bias corrections, 0-d float64.
+    """Step size, below zero, and epsilon that carry Adam's bias corrections, 0-d float64.
 
     `lr / c1 * m / (sqrt(v) / sqrt(c2) + eps)` is `(lr * sqrt(c2) / c1) * m / (sqrt(v) + eps * sqrt(c2))`, with a
     division fewer per element (end of section 2 of Kingma & Ba, 2015).
     """
     t = applied(ctx)
     c1, c2 = 1 - betas[0] ** t, torch.sqrt(1 - betas[1] ** t)
-    return lr * c2 / c1, eps * c2
+    return -lr * c2 / c1, eps * c2
 
 
 def device_of(params: Tree) -> torch.device:
@@ -95,5 +99,5 @@ def adam_moments(g: Tensor, moments: tuple[Tensor, ...], betas: tuple[Any, Any])
 
 
 def penalty_and_decay(weight_decay: Any, lr: Any, decoupled: bool) -> tuple[Any, Any]:
-    """What weight decay adds to the gradient, and what it takes from the parameter: one of them nothing."""
-    return (0.0, lr * weight_decay) if decoupled else (weight_decay, 0.0)
+    """How much of the parameter goes into the gradient, and how much into the update: one of them nothing."""
+    return (0.0, -lr * weight_decay) if decoupled else (weight_decay, 0.0)

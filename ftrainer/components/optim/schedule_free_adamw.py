@@ -61,12 +61,12 @@ class ScheduleFreeAdamW:
         weight = t**self.r * lr_max**self.weight_lr_power
         total = opt_state["weight_sum"] + weight
         share = torch.where(total > 0, weight / torch.where(total > 0, total, 1.0), 0.0)
-        along = self.lr * (self.betas[0] * (1 - share) - 1)
+        eps, along = self.eps * root, self.lr * (self.betas[0] * (1 - share) - 1)
 
         def rule(g: Tensor, y: Tensor, z: Tensor, nu: Tensor) -> tuple[Tensor, ...]:
             nu = rules.lerp(nu, g * g, 1 - self.betas[1])
-            d = rules.decayed(root * g / (torch.sqrt(nu) + self.eps * root), y, self.weight_decay)
-            return share * (z - y) + along * d, z - self.lr * d, nu
+            d = rules.decayed(g / (torch.sqrt(nu) + eps) * root, y, self.weight_decay)
+            return (z - y) * share + d * along, z - d * self.lr, nu
 
         updates, z, nu = rules.mapped(rule, 3, grads, params, opt_state["z"], opt_state["nu"])
         return updates, {"z": z, "nu": nu, "lr_max": lr_max, "weight_sum": total}
@@ -74,4 +74,4 @@ class ScheduleFreeAdamW:
     @eval_by_group
     def eval_params(self, opt_state: Tree, params: Tree) -> Tree:
         """The average `x = y + (1 - 1 / beta1) * (z - y)`."""
-        return rules.mapped(lambda y, z: (y + (1 - 1 / self.betas[0]) * (z - y),), 1, params, opt_state["z"])[0]
+        return rules.mapped(lambda y, z: (y + (z - y) * (1 - 1 / self.betas[0]),), 1, params, opt_state["z"])[0]

@@ -53,16 +53,17 @@ class SGD:
     @update_by_group
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """`-lr * buf`, where `buf = momentum * buf + (1 - dampening) * g` starts as the first gradient."""
+        step_size = -self.lr
         decayed = functools.partial(rules.decayed, weight_decay=self.weight_decay)
         rules.check_momentum(self.momentum, opt_state)
         if "momentum" not in opt_state:
-            return rules.mapped(lambda g, p: (-self.lr * decayed(g, p),), 1, grads, params)[0], opt_state
+            return rules.mapped(lambda g, p: (decayed(g, p) * step_size,), 1, grads, params)[0], opt_state
         share = None if is_off(self.dampening) else 1 - self.dampening * (ctx.count > 0).to(torch.float64)
 
         def rule(g: Tensor, buf: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
             g = decayed(g, p)
-            buf = self.momentum * buf + (g if share is None else share * g)
-            return -self.lr * (g + self.momentum * buf if self.nesterov else buf), buf
+            buf = buf * self.momentum + (g if share is None else g * share)
+            return (g + buf * self.momentum if self.nesterov else buf) * step_size, buf
 
         updates, momentum = rules.mapped(rule, 2, grads, opt_state["momentum"], params)
         return updates, {"momentum": momentum}
