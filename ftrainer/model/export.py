@@ -55,10 +55,10 @@ def program(model: Model, module: nn.Module, example: Mapping[str, Any]) -> torc
     """
     cpu = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in example.items()}
     args, kwargs = model.arguments(module, cpu)
-    free = [
-        {0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None for x in (*args, *kwargs.values())
-    ]
-    dynamic = dict(zip(kwargs, free, strict=True)) if kwargs else tuple(free)
+    dynamic = torch.export.ShapesCollection()
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, Tensor) and value.dim():
+            dynamic[value] = {0: torch.export.Dim.AUTO}
     try:
         return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:

@@ -14,6 +14,7 @@ CHECKPOINT = (
     "turn checkpointing off (for transformers models `gradient_checkpointing_disable()`); the compiled step recomputes "
     "what is cheap by itself"
 )
+CAPTURED = "register the tensor as a buffer: `self.register_buffer(name, tensor)`"
 
 
 def refusal(error: BaseException, layer: str) -> tuple[str | None, str | None]:
@@ -26,6 +27,8 @@ def refusal(error: BaseException, layer: str) -> tuple[str | None, str | None]:
     function = autograd_function(error)
     if "saved tensor hooks" in str(error) or function is torch.utils.checkpoint.CheckpointFunction:
         return f"{layer} uses torch.utils.checkpoint, which torch.func cannot differentiate", CHECKPOINT
+    if "mutate a captured Tensor" in str(error):
+        return f"{layer} writes in place to a tensor that is neither a buffer nor an input", CAPTURED
     if function is not None:
         kind = f"{function.__qualname__}, an autograd.Function of the old style"
         return f"{layer} uses {kind}, which torch.func cannot differentiate", SETUP_CONTEXT
