@@ -6,13 +6,11 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import attrs
-import torch
 
 from ftrainer.builtins import builtin_registry
 from ftrainer.components.base import Data, DataSpec, Model
@@ -23,23 +21,26 @@ from ftrainer.components.loggers.progress import ProgressBar
 from ftrainer.components.loggers.stdout import Stdout
 from ftrainer.components.loggers.summary import Summary
 from ftrainer.config import (
+    Group,
+    Replicate,
     ResolvedConfig,
     RunSettings,
     Settings,
+    resolve_again,
     resolve_config,
     validate_post_model,
     validate_preflight,
 )
-from ftrainer.engine.accelerator import check_precision, pick_device, to_device
+from ftrainer.engine.accelerator import check_precision, pick_device
 from ftrainer.engine.loop import iterate
-from ftrainer.engine.position import Clock
+from ftrainer.engine.replicas import stacked
 from ftrainer.engine.resume import AUTO, restore, save_directories
 from ftrainer.engine.rundir import CHECKPOINTS, claim
-from ftrainer.functional import random, step
-from ftrainer.functional.jit import choose_backend
+from ftrainer.engine.start import initial_state, planned_program, total_steps
 from ftrainer.functional.state import Program, StepPolicy, TrainState
 from ftrainer.model.build import build_model
-from registry import ConfigError, Registry, check, instantiate, load_plugins
+from ftrainer.replication import member_programs
+from registry import ConfigError, Registry, check, instantiate, invalid, load_plugins
 from registry.spec import replace
 
 log = logging.getLogger("ftrainer.run")
@@ -59,7 +60,12 @@ class Experiment:
 
     resolved: ResolvedConfig
     program: Program
-    data: DataSpec
+    groups: tuple[Group, ...] = ()
+
+    @property
+    def data(self) -> DataSpec:
+        """What the run trains on."""
+        return self.program.data  # type: ignore[no-any-return]
 
 
 def build(cfg: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> tuple[TrainState, Data]:
@@ -124,7 +130,7 @@ def plan(cfg: Config, overrides: Overrides = None, *, registry: Registry | None 
         validate_specs(resolved, registry)
         model = build_model(registry, resolved.data["model"])
         validate_post_model(resolved, registry, model.inputs)
-        return instantiate_value(resolved, registry, model)
+        return replicated(instantiate_value(resolved, registry, model), registry)
 
 
 @contextmanager
@@ -168,9 +174,30 @@ def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model
         run=run,
         trainer=trainer,
         config=resolved.public,
+        data=made("data"),
         **{name: made(name) for name in LOOP_PARTS},
     )
-    return Experiment(resolved=resolved, program=program, data=made("data"))
+    return Experiment(resolved=resolved, program=program)
+
+
+def replicated(experiment: Experiment, registry: Registry) -> Experiment:
+    """The experiment with what the section `replicate:` makes of it: one member for each seed and row of values."""
+    resolved, program = experiment.resolved, experiment.program
+    if resolved.data.get("replicate") is None:
+        return experiment
+    settings = section(resolved, "replicate", Replicate)
+
+    def make(values: Mapping[str, Any]) -> Program:
+        changed = resolve_again(resolved, values)
+        validate_preflight(changed)
+        same_model = changed.data["model"] == resolved.data["model"]
+        model = program.learner.model if same_model else build_model(registry, changed.data["model"])
+        return instantiate_value(changed, registry, model).program
+
+    groups = settings.split(program.run.seed)
+    members = [member_programs(group, settings, make) for group in groups]
+    stack = program.but(replicate=settings, members=members[0] if len(groups) == 1 else ())
+    return attrs.evolve(experiment, program=stack, groups=groups if len(groups) > 1 else ())
 
 
 SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -206,72 +233,23 @@ def part(resolved: ResolvedConfig, name: str) -> Any:
 
 
 def start(experiment: Experiment) -> tuple[TrainState, Data]:
-    """Open the data, infer the shapes from one batch, draw the initial weights."""
+    """Open the data, infer the shapes from one batch, draw the initial weights.
+
+    Raises:
+        ConfigError: the data cannot be opened, or the configuration makes several groups of runs.
+    """
     program = experiment.program
-    run, trainer = program.run, program.trainer
     with located(experiment.resolved):
-        device = pick_device(run.device)
-        check_precision(run.precision, device)
+        if experiment.groups:
+            raise invalid(f"makes {len(experiment.groups)} groups, which are no one state", "replicate", "groups",
+                          hint="train them by `ftrainer train` or run_experiment")  # fmt: skip
+        device = pick_device(program.run.device)
+        check_precision(program.run.precision, device)
         with located(experiment.resolved, "data"):
-            data = experiment.data.open(seed=run.seed, device=device)
-        clock = Clock(data.n_batches("train"), trainer.grad_accum_steps)
-        learner = planned(program.learner, trainer.total_steps(clock.steps_per_epoch), clock.steps_per_epoch)
-        program = program.but(learner=learner, run=settled(run, trainer.total_steps(clock.steps_per_epoch), device))
-        return initial_state(program, data, device), data
-
-
-def settled(run: RunSettings, planned_steps: int, device: torch.device) -> RunSettings:
-    """The section `run:` with a backend in place of `auto`."""
-    if run.compile != "auto":
-        return run
-    backend, reason = choose_backend(planned_steps, device.type)
-    log.info("run.compile: %s, since %s", backend, reason)
-    return replace(run, compile=backend)
-
-
-def initial_state(program: Program, data: Data, device: torch.device) -> TrainState:
-    """Step zero of a program."""
-    example = next(iter(data.batches("train", 0)))
-    key, on_cpu = random.key(program.run.seed), to_device(example, torch.device("cpu"))
-    state = program.learner.init(key, on_cpu, LazyStatistics(data))
-    state = to_device(attrs.evolve(state, program=program), device, program.policy.precision)
-    if program.trainer.grad_accum_steps == 1:
-        return state
-    return step.with_accumulator(state, to_device(example, device, program.policy.precision))
-
-
-def total_steps(program: Program, data: Data) -> int:
-    """Optimizer-step attempts in the whole run."""
-    clock = Clock(data.n_batches("train"), program.trainer.grad_accum_steps)
-    return program.trainer.total_steps(clock.steps_per_epoch)
-
-
-def planned(component: Any, total_steps: int, steps_per_epoch: int) -> Any:
-    """A component whose schedules, at any depth, know how long the run is."""
-    if not attrs.has(type(component)):
-        return component
-    fields = {f.name: getattr(component, f.name) for f in attrs.fields(type(component))}
-    changed = {name: planned(value, total_steps, steps_per_epoch) for name, value in fields.items()}
-    changed = {name: value for name, value in changed.items() if value is not fields[name]}
-    component = attrs.evolve(component, **changed) if changed else component
-    return component.resolve(total_steps, steps_per_epoch) if hasattr(component, "resolve") else component
-
-
-class LazyStatistics(Mapping[str, Any]):
-    """The training split's statistics, gathered in one pass when the first is asked for."""
-
-    def __init__(self, data: Data):
-        self._data = data
-
-    @cached_property
-    def _all(self) -> Mapping[str, Any]:
-        return self._data.statistics()
-
-    def __getitem__(self, field: str) -> Any:
-        return self._all[field]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all)
-
-    def __len__(self) -> int:
-        return len(self._all)
+            data = experiment.data.open(seed=program.run.seed, device=device)
+        program = planned_program(program, data)
+        if not program.members:
+            return initial_state(program, data), data
+        backend = program.run.compile
+        alike = [member.but(run=replace(member.run, compile=backend)) for member in program.members]
+        return stacked([planned_program(member, data) for member in alike], data, program.replicate), data

@@ -61,13 +61,40 @@ def resolve(
     """
     issues: list[Issue] = []
     given = read_overrides(overrides)
-    root = apply_overrides(_merged(_layers(source, issues)), given)
-    root = _with_defaults(expand_templates(root))
+    merged = apply_overrides(_merged(_layers(source, issues)), given)
+    resolved, found = _finished(merged, None if isinstance(source, Mapping) else str(source), environ)
+    return resolved, (*issues, *found)
+
+
+def resolve_again(
+    resolved: ResolvedConfig, overrides: Mapping[str, Any], *, environ: Mapping[str, str] | None = None
+) -> ResolvedConfig:
+    """A configuration as it would be with further overrides; whatever refers to them follows.
+
+    >>> resolved = resolve_config({"params": {"a": 1, "b": "${params.a}"}})
+    >>> resolve_again(resolved, {"params.a": 2}).data["params"]["b"]
+    2
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    merged = apply_overrides(resolved.merged, read_overrides(overrides))
+    changed, issues = _finished(merged, resolved.file, environ)
+    if issues:
+        raise ConfigError(issues)
+    return changed
+
+
+def _finished(
+    merged: Node, file: str | None, environ: Mapping[str, str] | None
+) -> tuple[ResolvedConfig, tuple[Issue, ...]]:
+    """Templates and interpolation over a tree that is merged and overridden."""
+    root = _with_defaults(expand_templates(merged))
     refuse_explosion(root)
     found: list[Issue] = []
     root = interpolate(root, os.environ if environ is None else environ, found)
-    resolved = ResolvedConfig(root=root, file=None if isinstance(source, Mapping) else str(source))
-    return resolved, (*issues, *_name_first(resolved, found))
+    resolved = ResolvedConfig(root=root, file=file, merged=merged)
+    return resolved, tuple(_name_first(resolved, found))
 
 
 def _merged(stack: list[Node]) -> Node:

@@ -32,10 +32,12 @@ class ResolvedConfig:
     Attributes:
         root: the tree, with the origin of every value.
         file: the file that was asked for; None for data made in Python.
+        merged: the tree before templates and interpolation, overrides included.
     """
 
     root: Node
     file: str | None = None
+    merged: Node = attrs.field(default=attrs.Factory(lambda self: self.root, takes_self=True), repr=False)
 
     @cached_property
     def data(self) -> frozendict[str, Any]:

@@ -15,6 +15,7 @@ from registry.issue import invalid
 from registry.spec import replace
 
 from . import checkpoint
+from .replicas import same_members
 
 log = logging.getLogger("ftrainer.run")
 AUTO = "auto"
@@ -64,6 +65,7 @@ def restore(
         return Beginning(state=state)
     if data.exact_resume is not None:
         raise invalid(f"cannot resume: {data.exact_resume}", "run", "resume_from", found=str(path))
+    same_members(checkpoint.load_manifest(path).get("members"), state.program)
     restored, manifest = checkpoint.read(path, state)
     if keep_backend:
         run = replace(restored.program.run, compile=manifest["run"]["backend"])

@@ -35,9 +35,9 @@ class StackError(ValueError):
 
 
 class Difference(NamedTuple):
-    """A place where components differ: its path from the learner, what stands there, whether it may be swept."""
+    """A place where components differ: its path from the outermost, what stands there, whether it may be swept."""
 
-    path: str
+    path: tuple[str, ...]
     values: tuple[Any, ...]
     traceable: bool
 
@@ -103,10 +103,10 @@ def swept(learners: Sequence[Any], device: torch.device | None = None) -> dict[s
         StackError: they differ in something that is no traceable number.
     """
     found = list(differences(learners))
-    structural = [f"{d.path} ({', '.join(map(repr, distinct(d.values)))})" for d in found if not d.traceable]
+    structural = [f"{named(d.path)} ({', '.join(map(repr, distinct(d.values)))})" for d in found if not d.traceable]
     if structural:
         raise StackError(f"members may differ in traceable numbers only; these differ in {', '.join(structural)}")
-    return {d.path: torch.tensor(d.values, dtype=torch.float64, device=device) for d in found}
+    return {named(d.path): torch.tensor(d.values, dtype=torch.float64, device=device) for d in found}
 
 
 def differences(nodes: Sequence[Any], path: tuple[str, ...] = (), traceable: bool = False) -> Iterator[Difference]:
@@ -117,7 +117,7 @@ def differences(nodes: Sequence[Any], path: tuple[str, ...] = (), traceable: boo
     children = _children(nodes)
     if children is None:
         numeric = all(isinstance(node, (int, float)) and not isinstance(node, bool) for node in nodes)
-        yield Difference(_named(path), tuple(nodes), traceable and numeric)
+        yield Difference(path, tuple(nodes), traceable and numeric)
         return
     for name, field_traceable, values in children:
         yield from differences(values, (*path, name), traceable if field_traceable is None else field_traceable)
@@ -138,8 +138,12 @@ def _children(nodes: Sequence[Any]) -> list[tuple[str, bool | None, list[Any]]] 
     return None
 
 
-def _named(path: tuple[str, ...]) -> str:
-    """A path as configurations write it; `evolve_at` reads it."""
+def named(path: tuple[str, ...]) -> str:
+    """A path from the learner as configurations write it; `evolve_at` reads it.
+
+    >>> named(("optimizer", "lr")), named(("ema_decay",))
+    ('optimizer.lr', 'learner.ema_decay')
+    """
     return ".".join(path if path[0] in PARTS else ("learner", *path))
 
 

@@ -38,8 +38,9 @@ class Program:
     """The components of a run. `learner` and `policy` enter the step; the rest is the loop's.
 
     `step_part()` is what the compiled step is cached by, so that a change of `run.*`, callbacks or loggers does not
-    retrace. The program of a stack of runs (`functional.replicate`) has its members' own ones in `members`; `values`
-    is what sets such a member apart, by config path, and `replicate` how they are run.
+    retrace. `data` names what the run is trained on. The program of a stack of runs (`functional.replicate`) has its
+    members' own ones in `members`; `values` is what sets such a member apart, by config path, and `replicate` how they
+    are run.
     """
 
     learner: Any
@@ -50,6 +51,7 @@ class Program:
     callbacks: tuple[Any, ...] = ()
     loggers: tuple[Any, ...] = ()
     config: Mapping[str, Any] = frozendict()
+    data: Any = None
     members: tuple[Program, ...] = ()
     values: Mapping[str, Any] = frozendict()
     replicate: Any = None

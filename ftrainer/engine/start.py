@@ -1,0 +1,94 @@
+"""Step zero of a run: schedules told how long it is, shapes and statistics from the data, weights from the seed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import attrs
+import torch
+
+from ftrainer.components.base import Data
+from ftrainer.config import RunSettings
+from ftrainer.functional import random, step
+from ftrainer.functional.jit import choose_backend
+from ftrainer.functional.state import Program, TrainState
+from registry.spec import replace
+
+from .accelerator import pick_device, to_device
+from .position import Clock
+
+log = logging.getLogger("ftrainer.run")
+
+
+def initial_state(program: Program, data: Data, statistics: Mapping[str, Any] | None = None) -> TrainState:
+    """Step zero of a plain program.
+
+    Args:
+        program: with the run's length known to its schedules (`planned_program`).
+        data: in the order of the run's seed; its first batch tells the shapes.
+        statistics: of the training split, gathered from `data` unless given.
+    """
+    device, precision = pick_device(program.run.device), program.policy.precision
+    example = next(iter(data.batches("train", 0)))
+    key, on_cpu = random.key(program.run.seed), to_device(example, torch.device("cpu"))
+    state = program.learner.init(key, on_cpu, LazyStatistics(data) if statistics is None else statistics)
+    state = to_device(attrs.evolve(state, program=program), device, precision)
+    if program.trainer.grad_accum_steps == 1:
+        return state  # type: ignore[no-any-return]
+    return step.with_accumulator(state, to_device(example, device, precision))
+
+
+def planned_program(program: Program, data: Data) -> Program:
+    """The program with schedules that know how long the run on this data is, and a backend in place of `auto`."""
+    clock, total = Clock(data.n_batches("train"), program.trainer.grad_accum_steps), total_steps(program, data)
+    learner = planned(program.learner, total, clock.steps_per_epoch)
+    return program.but(learner=learner, run=settled(program.run, total))
+
+
+def settled(run: RunSettings, planned_steps: int) -> RunSettings:
+    """The section `run:` with a backend in place of `auto`."""
+    if run.compile != "auto":
+        return run
+    backend, reason = choose_backend(planned_steps, pick_device(run.device).type)
+    log.info("run.compile: %s, since %s", backend, reason)
+    return replace(run, compile=backend)
+
+
+def total_steps(program: Program, data: Data) -> int:
+    """Optimizer-step attempts in the whole run."""
+    clock = Clock(data.n_batches("train"), program.trainer.grad_accum_steps)
+    return program.trainer.total_steps(clock.steps_per_epoch)  # type: ignore[no-any-return]
+
+
+def planned(component: Any, total_steps: int, steps_per_epoch: int) -> Any:
+    """A component whose schedules, at any depth, know how long the run is."""
+    if not attrs.has(type(component)):
+        return component
+    fields = {f.name: getattr(component, f.name) for f in attrs.fields(type(component))}
+    changed = {name: planned(value, total_steps, steps_per_epoch) for name, value in fields.items()}
+    changed = {name: value for name, value in changed.items() if value is not fields[name]}
+    component = attrs.evolve(component, **changed) if changed else component
+    return component.resolve(total_steps, steps_per_epoch) if hasattr(component, "resolve") else component
+
+
+class LazyStatistics(Mapping[str, Any]):
+    """The training split's statistics, gathered in one pass when the first is asked for."""
+
+    def __init__(self, data: Data):
+        self._data = data
+
+    @cached_property
+    def _all(self) -> Mapping[str, Any]:
+        return self._data.statistics()
+
+    def __getitem__(self, field: str) -> Any:
+        return self._all[field]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
