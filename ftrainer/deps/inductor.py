@@ -18,8 +18,17 @@ from torch import Tensor, fx
 
 log = logging.getLogger("ftrainer.jit")
 
-OPTIONS: Mapping[str, Any] = MappingProxyType({"size_asserts": False, "alignment_asserts": False, "nan_asserts": False})
-"""The flat function checks its own signature, so the generated code need not check it again."""
+OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {
+        "size_asserts": False,
+        "alignment_asserts": False,
+        "nan_asserts": False,
+        "cpp.enable_floating_point_contract_flag": "off -fwrapv",
+    }
+)
+"""The flat function checks its own signature, so the generated code need not check it again. Torch's integers wrap, but
+C++ takes a signed overflow for impossible and gave wrong random words; no setting passes a flag to the compiler alone.
+"""
 
 
 @functools.cache
@@ -78,9 +87,7 @@ def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., S
             return AOTCompiledArtifact.load(path=str(path), format="binary")
         except (RuntimeError, OSError, EOFError, ValueError, AttributeError, ImportError) as error:
             log.warning("%s cannot be used (%s) and is compiled anew", path, error)
-    compiled = torch._inductor.standalone_compile(
-        graph, list(tensors), dynamic_shapes="from_example_inputs", aot=True
-    )
+    compiled = torch._inductor.standalone_compile(graph, list(tensors), dynamic_shapes="from_example_inputs", aot=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}")
     compiled.save(path=str(unfinished), format="binary")

@@ -2,29 +2,31 @@
 
 Generator: the n-th word is SplitMix64's finaliser (Steele, Lea, Flood, 2014, "Fast Splittable Pseudorandom Number
 Generators"; constants by Stafford) of n and the key, which enters twice, so that no two keys walk one sequence at an
-offset. Keys are hashed with the same finaliser.
+offset. A child key is such a word too, at a counter where no draw ever stands.
 
 Everything is plain arithmetic on int64 tensors, which wraps as two's complement, so the same key gives the same bits
 eager, traced, compiled, as a member of a `vmap`, on CPU and on CUDA. Only `normal` and `exponential`, which take
 logarithms, may differ in the last places between backends.
 
-Two habits of Inductor shape the formulas. It folds sums and products of `arange` and constants into index expressions,
-whose overflow is undefined in C++ and gave wrong words: so a bitwise operation, which it does not fold, comes before
-the first product. And it writes an expression out once for each reader, which a chain of shift-and-xor doubles at each
-link: so there are two links where Widynski's `squares` (2020) has eight, and `_settled` ends the copying at each key.
+Two habits of compilers shape the formulas. Inductor folds sums and products of `arange` and constants into index
+expressions, and C++ may assume that no signed product overflows: both gave wrong words where a product's operands were
+known, so the key, which no compiler knows, comes in before the first product. And Inductor writes an expression out
+once for each reader, which a chain of shift-and-xor doubles at each link: so there are three links where `squares`
+(Widynski, 2020) has eight, and `_settled` ends the copying at each key.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Shape = Sequence[int]
-Word = TypeVar("Word", int, Tensor)
+Word = Any
+"""An int64 tensor, or a Python integer that `_wrap` keeps in the range of one."""
 
 
 def _signed(word: int) -> int:
@@ -56,8 +58,8 @@ def key(seed: int | Tensor, device: torch.device | str | None = None) -> Tensor:
     (torch.Size([]), torch.int64, False)
     """
     if isinstance(seed, Tensor):
-        return _hash(seed.to(device=device, dtype=torch.int64), SEED)
-    return torch.tensor(_hash(seed, SEED), dtype=torch.int64, device=device)
+        return _word(SEED, seed.to(device=device, dtype=torch.int64))
+    return torch.full((), _word(SEED, _signed(seed)), dtype=torch.int64, device=device)
 
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
@@ -70,7 +72,8 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     >>> bool(fold_in(key(0), 3) == fold_in(key(0), torch.tensor(3)))
     True
     """
-    return _child(key, data, FOLD)
+    counter = data.to(torch.int64) if isinstance(data, Tensor) else _signed(data)
+    return _word(_settled(key), counter ^ FOLD)
 
 
 def split(key: Tensor, n: int = 2) -> Tensor:
@@ -80,7 +83,7 @@ def split(key: Tensor, n: int = 2) -> Tensor:
     >>> bool(a == b)
     False
     """
-    return _child(key, torch.arange(n, device=key.device), SPLIT)
+    return _word(_settled(key), torch.arange(n, device=key.device) ^ SPLIT)
 
 
 def bits(key: Tensor, shape: Shape = ()) -> Tensor:
@@ -109,6 +112,8 @@ def normal(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -
     >>> normal(key(0), (2, 3)).shape
     torch.Size([2, 3])
     """
+    if math.prod(shape) == 1:
+        return _alone(normal, key, shape, dtype)
     if dtype == torch.float64:
         first, angle = (_shift(word, 11) for word in _words(key, (2, *shape)).unbind())
         radius, turn = (first + 1).to(dtype) * 2.0**-53, angle.to(dtype) * 2.0**-53
@@ -120,6 +125,8 @@ def normal(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -
 
 def exponential(key: Tensor, shape: Shape = (), dtype: torch.dtype = torch.float32) -> Tensor:
     """Exponential with rate 1, above zero always; half precisions are rounded from float32."""
+    if math.prod(shape) == 1:
+        return _alone(exponential, key, shape, dtype)
     if dtype == torch.float64:
         unit = (_shift(_words(key, shape), 11) + 1).to(dtype) * 2.0**-53
     else:
@@ -167,21 +174,16 @@ def permutation(key: Tensor, n: int) -> Tensor:
     return torch.sort(_words(key, (n,)), stable=True).indices
 
 
-def _child(key: Tensor, data: int | Tensor, use: int) -> Tensor:
-    return _mix(_settled(key) ^ _hash(data.to(torch.int64) if isinstance(data, Tensor) else data, use))
+def _words(key: Tensor, shape: Shape) -> Tensor:
+    """64 random bits for each of the counters 1, 2, …"""
+    counter = torch.arange(1, math.prod(shape) + 1, dtype=torch.int64, device=key.device)
+    return _word(_settled(key), counter.reshape(tuple(shape)))
 
 
-def _hash(data: Word, use: int) -> Word:
-    word = _mix(_wrap((data ^ use) * GOLDEN))
-    return _settled(word) if isinstance(word, Tensor) else word
-
-
-def _mix(word: Word) -> Word:
-    """SplitMix64's finaliser: one to one on 64-bit words, and each input bit flips each output bit half the time."""
-    return _mix_high(_wrap((word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9)))
-
-
-def _mix_high(word: Word) -> Word:
+def _word(key: Word, counter: Word) -> Word:
+    """64 random bits, one to one in `counter`: SplitMix64's finaliser with the key added between its two products."""
+    word = _wrap((counter ^ key) * GOLDEN)
+    word = _wrap((word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9) + _wrap(key * STIR))
     word = _wrap((word ^ _shift(word, 27)) * _signed(0x94D049BB133111EB))
     return word ^ _shift(word, 31)
 
@@ -200,12 +202,9 @@ def _shift(word: Word, n: int) -> Word:
     return (word >> n) & ((1 << (64 - n)) - 1)
 
 
-def _words(key: Tensor, shape: Shape) -> Tensor:
-    """64 random bits for each of the counters 1, 2, …"""
-    key = _settled(key)
-    counter = torch.arange(1, math.prod(shape) + 1, dtype=torch.int64, device=key.device).reshape(tuple(shape))
-    word = (counter ^ key) * GOLDEN
-    return _mix_high((word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9) + key * STIR)
+def _alone(draw: Callable[..., Tensor], key: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """One number, as the first of two: a lone one gets scalar code from Inductor, whose logarithm rounds otherwise."""
+    return _settled(draw(key, (2,), dtype))[:1].reshape(tuple(shape))
 
 
 def _open_low(word: Tensor) -> Tensor:
@@ -216,6 +215,8 @@ def _open_low(word: Tensor) -> Tensor:
 def _multiply_high(word: Tensor, factor: int) -> Tensor:
     """The high 64 bits of the 128-bit product of an unsigned word and `factor` < 2**64, by 32-bit halves."""
     high, low = _shift(word, 32), word & LOW32
+    if factor <= 2**31:
+        return _shift(high * factor + _shift(low * factor, 32), 32)
     cross, straight = high * (factor & LOW32), low * (factor >> 32)
     carry = _shift(low * (factor & LOW32), 32) + (cross & LOW32) + (straight & LOW32)
     return high * (factor >> 32) + _shift(cross, 32) + _shift(straight, 32) + _shift(carry, 32)
