@@ -252,4 +252,4 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
             return initial_state(program, data), data
         backend = program.run.compile
         alike = [member.but(run=replace(member.run, compile=backend)) for member in program.members]
-        return stacked([planned_program(member, data) for member in alike], data, program.replicate), data
+        return stacked(program.but(members=tuple(planned_program(each, data) for each in alike)), data), data

@@ -42,7 +42,8 @@ def replicate(state: TrainState, data: Any = None, **settings: Any) -> TrainStat
         raise invalid("one state cannot hold several groups", "groups", hint="replicate once for each, or train a file")
     (group,) = chosen.split(program.run.seed)
     opened = program.data.open(seed=program.run.seed, device=pick_device(program.run.device)) if data is None else data
-    return stacked([with_values(program, values) for values in group.members], as_data(opened), chosen)
+    members = tuple(with_values(program, values) for values in group.members)
+    return stacked(program.but(members=members, replicate=chosen), as_data(opened))
 
 
 def with_values(program: Program, values: Values) -> Program:
@@ -64,28 +65,26 @@ def with_values(program: Program, values: Values) -> Program:
     return program.but(learner=learner, run=run, values=frozendict(values))
 
 
-def stacked(programs: Sequence[Program], data: Data, settings: Replicate) -> TrainState:
-    """Step zero of every program, as one state.
+def stacked(program: Program, data: Data) -> TrainState:
+    """Step zero of every member of a program, as one state.
 
     Args:
-        programs: plain ones that know the run's length.
+        program: with `members`, which know the run's length, and with the settings of `replicate`.
         data: what all of them train on.
-        settings: how they will be run.
 
     Raises:
         ConfigError: the members' states cannot be stacked.
     """
+    members, own = program.members, program.replicate.data_order == "own"
     statistics = LazyStatistics(data) if isinstance(data, MemoryData) else None
-    own = settings.data_order == "own"
-    first = programs[0].run.seed
-    states = [
-        initial_state(program, with_seed(data, program.run.seed if own else first), statistics) for program in programs
-    ]
+    seeds = [member.run.seed if own else members[0].run.seed for member in members]
+    ordered = [with_seed(data, seed) for seed in seeds]
+    states = [initial_state(each, order, statistics) for each, order in zip(members, ordered, strict=True)]
     try:
         together = stack(states)
     except StackError as error:
-        raise cannot_be_stacked(error, programs) from error
-    return attrs.evolve(together, program=together.program.but(replicate=settings))
+        raise cannot_be_stacked(error, members) from error
+    return attrs.evolve(together, program=program.but(learner=members[0].learner, members=members))
 
 
 def cannot_be_stacked(error: StackError, programs: Sequence[Program]) -> ConfigError:
