@@ -16,7 +16,8 @@ from torch import Tensor, fx
 from ftrainer.deps import inductor, make_fx
 
 from . import pytree
-from .passes import for_replay
+from .hoist import hoist
+from .passes import for_replay, large_products
 from .redirect import nondeterministic_ops
 
 log = logging.getLogger("ftrainer.jit")
@@ -177,12 +178,12 @@ def capture(flat: Flat, tensors: Sequence[Tensor], name: str) -> fx.GraphModule:
         raise TraceError(untraceable(error, name)) from error
     if unkeyed := nondeterministic_ops(graph):
         raise TraceError(f"{name} draws random numbers that no key governs: {', '.join(unkeyed)}")
-    return graph
+    return large_products(graph)
 
 
 def lower(flat: Flat, tensors: Sequence[Tensor], name: str) -> Flat:
     """The captured graph as machine code."""
-    return inductor.compile_graph(capture(flat, tensors, name), tensors)
+    return inductor.compile_graph(hoist(capture(flat, tensors, name)), tensors)
 
 
 LOWERINGS: Mapping[str, Callable[[Flat, Sequence[Tensor], str], Flat]] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""Rewrites of a captured graph that is replayed operation by operation: fewer operations, the same numbers."""
+"""Rewrites of a captured graph: faster kernels for large products, fewer operations where Python calls each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
+
+from ftrainer.deps import onednn
 
 aten = torch.ops.aten
 
@@ -40,6 +42,40 @@ def for_replay(graph: fx.GraphModule) -> fx.GraphModule:
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
+
+
+# Another library's matrix product.
+
+
+def large_products(graph: fx.GraphModule) -> fx.GraphModule:
+    """Have oneDNN compute the large float32 matrix products, on processors where it is the faster one."""
+    if not onednn.is_faster():
+        return graph
+    for node in graph.graph.find_nodes(op="call_function", target=aten.mm.default):
+        if is_large(node, *node.args):
+            call_instead(node, onednn.matmul, (*node.args, None))
+    for node in graph.graph.find_nodes(op="call_function", target=aten.addmm.default):
+        bias, a, b = node.args
+        if is_large(node, a, b) and not node.kwargs and value(bias).dim() == 1:
+            call_instead(node, onednn.matmul, (a, b, bias))
+    graph.recompile()
+    return graph
+
+
+def is_large(node: fx.Node, a: fx.Node, b: fx.Node) -> bool:
+    """Whether a matrix product is one that oneDNN should compute."""
+    result = value(node)
+    n_products = value(a).shape[0] * value(a).shape[1] * value(b).shape[1]
+    return result.dtype == torch.float32 and result.device.type == "cpu" and n_products >= onednn.LARGE
+
+
+def call_instead(node: fx.Node, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    """Compute a node by another function."""
+    with node.graph.inserting_before(node):
+        new = node.graph.call_function(target, args)
+    new.meta = node.meta
+    node.replace_all_uses_with(new)
+    node.graph.erase_node(node)
 
 
 def value(node: fx.Node) -> Any:
