@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from ftrainer.engine import checkpoint
 from ftrainer.engine.tensors import CheckpointError
-from ftrainer.engine.writer import BackgroundWriter
+from ftrainer.engine.writer import BackgroundWriter, finish_group
 from ftrainer.functional import pytree
 from ftrainer.functional.events import Save
 from tests.saved_states import assert_same, small_state, with_params
@@ -52,6 +53,36 @@ def test_what_is_dropped_goes_once_the_new_one_stands(tmp_path: Path) -> None:
         writer.save(asked(tmp_path, "a"), small_state(), {})
         writer.save(asked(tmp_path, "b", drop=("a",)), small_state(), {})
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_group_of_saves_that_a_crash_cut_short_is_finished(tmp_path: Path) -> None:
+    with BackgroundWriter() as writer:
+        writer.save(asked(tmp_path, "old"), small_state(1), {})
+        writer.flush()
+        checkpoint.duplicate(tmp_path / "old", tmp_path, "last")
+        writer.save([*asked(tmp_path, "new", drop=("old",)), *asked(tmp_path, "last")], small_state(2), {})
+        writer.flush()
+        new = checkpoint.load_manifest(tmp_path / "new")
+        writer.save(asked(tmp_path, "old", "other"), small_state(1), {})
+    with (tmp_path / "other" / checkpoint.MANIFEST).open("ab") as file:
+        file.write(b"torn")
+    shutil.rmtree(tmp_path / "last")
+    assert finish_group(tmp_path / "new", new) == (tmp_path / "last",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "new", "other"]
+    assert checkpoint.verify(tmp_path / "last")["step"] == 2
+    assert finish_group(tmp_path / "new", new) == ()
+
+
+def test_finishing_a_group_leaves_newer_siblings_and_other_places_alone(tmp_path: Path) -> None:
+    with BackgroundWriter() as writer:
+        writer.save(asked(tmp_path, "step-1", "last"), small_state(1), {})
+        writer.save(asked(tmp_path, "last"), small_state(2), {})
+    manifest = checkpoint.load_manifest(tmp_path / "step-1")
+    assert finish_group(tmp_path / "step-1", manifest) == ()
+    assert checkpoint.load_manifest(tmp_path / "last")["step"] == 2
+    moved = (tmp_path / "step-1").rename(tmp_path / "mine")
+    shutil.rmtree(tmp_path / "last")
+    assert finish_group(moved, manifest) == ()
 
 
 def test_a_save_that_fails_is_told_and_the_next_succeeds(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from registry.spec import replace
 
 from . import checkpoint
 from .replicas import same_members
+from .writer import finish_group
 
 log = logging.getLogger("ftrainer.run")
 AUTO = "auto"
@@ -70,10 +71,22 @@ def restore(
     if keep_backend:
         run = replace(restored.program.run, compile=manifest["run"]["backend"])
         restored = attrs.evolve(restored, program=restored.program.but(run=run))
+    finish_saving(path, manifest)
     for change in checkpoint.drift(manifest):
         log.warning("resuming under another environment, so results may differ in the last bits: %s", change)
     log.info("resuming %s at step %d from %s", state.program.run.name, manifest["cursor"]["step"], path)
     return Beginning(state=restored, memories=manifest["callbacks"], cursor=manifest["cursor"])
+
+
+def finish_saving(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Make the checkpoints that should have been written beside this one, had the run not been killed."""
+    try:
+        made = finish_group(path, manifest)
+    except OSError as error:
+        log.warning("what was to be saved beside %s could not be: %s", path, error)
+    else:
+        for place in made:
+            log.info("%s is saved again, from %s", place, path)
 
 
 def newest(directories: Iterable[Path]) -> Path | None:

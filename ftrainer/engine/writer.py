@@ -18,6 +18,9 @@ from ftrainer.functional.state import TrainState
 from . import checkpoint
 from .tensors import CheckpointError, leaves_of
 
+GROUP = "group"
+"""The manifest's entry for the saves of one moment, this checkpoint's and its siblings'."""
+
 
 @attrs.frozen(kw_only=True)
 class Written:
@@ -66,7 +69,7 @@ class BackgroundWriter:
         Raises:
             CheckpointError: a leaf or a manifest entry that a checkpoint cannot hold.
         """
-        content = checkpoint.complete(state, manifest)
+        content = checkpoint.complete(state, {**manifest, GROUP: [attrs.asdict(save) for save in saves]})
         self._settle()
         snapshot = self._snapshot(leaves_of(state))
         self._pending = self._pool.submit(_write_all, tuple(saves), snapshot, content)
@@ -95,6 +98,38 @@ class BackgroundWriter:
         for device in {leaf.device for leaf in leaves.values() if leaf.is_cuda}:
             torch.cuda.synchronize(device)
         return self._buffers
+
+
+def finish_group(path: Path, manifest: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Do what a crash kept the writer from: give a checkpoint its siblings' names and drop what they replace.
+
+    Args:
+        path: an intact checkpoint. One that was moved or copied since it was written has no siblings.
+        manifest: its manifest.
+
+    Returns:
+        The siblings that were missing or older.
+
+    Raises:
+        OSError: the disk is full, or may not be written to.
+    """
+    saves = [Save(**{**save, "drop": tuple(save["drop"])}) for save in manifest.get(GROUP, ())]
+    places = [Path(save.directory) / save.name for save in saves]
+    if path.resolve() not in [place.resolve() for place in places]:
+        return ()
+    made = []
+    for save, place in zip(saves, places, strict=True):
+        if _written_at(place) < manifest["written_at"]:
+            made.append(checkpoint.duplicate(path, place.parent, place.name))
+        checkpoint.prune(place.parent, save.drop)
+    return tuple(made)
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return float(checkpoint.load_manifest(path)["written_at"])
+    except CheckpointError:
+        return 0.0
 
 
 def _like(buffer: Tensor | None, leaf: Tensor) -> Tensor:
