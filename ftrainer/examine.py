@@ -87,12 +87,15 @@ def _raised(stage: Callable[[], Any]) -> Sequence[Issue]:
 
 def _add(issues: list[Issue], more: Iterable[Issue]) -> None:
     """Add what later stages found, once for each path: what names a better word wins."""
-    lost_plugins = any(issue.path[:1] == ("imports",) for issue in issues)
+    known = {issue.path: index for index, issue in enumerate(issues)}
+    lost_plugins = any(path[:1] == ("imports",) for path in known)
     for issue in more:
-        if lost_plugins and issue.problem == UNKNOWN_KEY and (issue.hint or not issue.nearest):
-            continue
-        same = next((i for i, old in enumerate(issues) if old.path == issue.path), None)
-        if same is None:
+        from_plugin = issue.problem == UNKNOWN_KEY and (issue.hint or not issue.nearest)
+        above = {(*issue.path[:depth], "_type_") for depth in range(len(issue.path))} - {issue.path}
+        if (lost_plugins and from_plugin) or above & known.keys():
+            continue  # a consequence of the missing plugin, or of a `_type_` that is not the one that was meant
+        if issue.path not in known:
+            known[issue.path] = len(issues)
             issues.append(issue)
-        elif issue.nearest and not issues[same].nearest:
-            issues[same] = issue
+        elif issue.nearest and not issues[known[issue.path]].nearest:
+            issues[known[issue.path]] = issue

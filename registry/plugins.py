@@ -22,7 +22,7 @@ def load_plugins(
 
     Args:
         registry: what is known already.
-        imports: module names, or names of installed entry points of the group `ftrainer.plugins`.
+        imports: module names; one without a dot may be an installed entry point of the group `ftrainer.plugins`.
         settings: what is allowed; the result carries them.
         path: the config path of `imports`.
 
@@ -56,8 +56,8 @@ def import_issues(imports: Any, settings: Settings, path: ConfigPath = ("imports
 
 
 def _modules(imports: Sequence[str]) -> list[str]:
-    installed = installed_plugins()
-    return [installed.get(name, name) for name in imports]
+    installed = installed_plugins() if any("." not in name for name in imports) else {}
+    return [name if "." in name else installed.get(name, name) for name in imports]
 
 
 def installed_plugins() -> dict[str, str]:

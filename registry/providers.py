@@ -14,11 +14,12 @@ from .settings import Settings
 
 def provider_hint(key: str, settings: Settings) -> str | None:
     """The import that would provide a key, as a hint; None where no allowed plugin registers it."""
-    modules = [module for module, file in plugin_files(settings.allowed_import_prefixes) if key in registered_in(file)]
-    if not modules:
+    files = plugin_files(settings.allowed_import_prefixes)
+    module = next((module for module, file in files if registers(file, key)), None)
+    if module is None:
         return None
     permission = "" if settings.allow_imports else " and settings: {allow_imports: true}"
-    return f"{modules[0]} registers it: add imports: [{modules[0]}]{permission}"
+    return f"{module} registers it: add imports: [{module}]{permission}"
 
 
 def plugin_files(prefixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
@@ -30,15 +31,16 @@ def plugin_files(prefixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
                 yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), file
 
 
-def registered_in(file: Path) -> set[str]:
-    """The keys that a source registers, as far as they are written out: `….register("key", …)`."""
+def registers(file: Path, key: str) -> bool:
+    """Whether a source registers a key, as far as it is written out: `….register("key", …)`."""
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        tree = ast.parse(text) if key in text else ast.Module([], [])
     except (OSError, SyntaxError, ValueError):
-        return set()
+        return False
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args)
     firsts = (call.args[0] for call in calls if getattr(call.func, "attr", None) == "register")
-    return {first.value for first in firsts if isinstance(first, ast.Constant) and isinstance(first.value, str)}
+    return any(isinstance(first, ast.Constant) and first.value == key for first in firsts)
 
 
 def modules_near(name: str) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import attrs
+
 from registry.instantiate import check
 from registry.issue import ConfigError, ConfigPath, Issue, nearest
 from registry.lookup import RESERVED, reserved, unknown_reserved
@@ -62,22 +64,13 @@ def settings_of(data: Mapping[str, Any]) -> Settings:
 
 
 def _top_level(data: Mapping[str, Any]) -> Iterator[Issue]:
-    for name in data:
-        if name not in SECTIONS:
-            expected = "one of " + ", ".join(SECTIONS)
-            yield Issue(
-                path=(name,),
-                at="key",
-                problem="unknown section",
-                found=repr(name),
-                expected=expected,
-                nearest=nearest(name, SECTIONS),
-            )
-    learner = data.get("learner")
-    supervised = learner is None or (isinstance(learner, Mapping) and learner.get("_type_") == "learner.supervised")
-    for name in (*REQUIRED, *(SUPERVISED if supervised else ())):
-        if data.get(name) is None:
-            yield Issue(path=(name,), at="key", problem="is required and missing")
+    unknown = [name for name in data if name not in SECTIONS]
+    near = {name: nearest(name, SECTIONS) for name in unknown}
+    for name in unknown:
+        issue = Issue(path=(name,), at="key", problem="unknown section", found=repr(name), nearest=near[name])
+        yield issue if near[name] else attrs.evolve(issue, expected="one of " + ", ".join(SECTIONS))
+    if not any("defaults" in names[:1] for names in near.values()):
+        yield from _missing(data)
     version = data.get("schema_version", SCHEMA_VERSION)
     if version != SCHEMA_VERSION or isinstance(version, bool):
         yield Issue(
@@ -86,6 +79,14 @@ def _top_level(data: Mapping[str, Any]) -> Iterator[Issue]:
     params = data.get("params")
     if params is not None and not isinstance(params, Mapping):
         yield _wrong_kind(("params",), params, "a mapping of values to refer to")
+
+
+def _missing(data: Mapping[str, Any]) -> Iterator[Issue]:
+    learner = data.get("learner")
+    supervised = learner is None or (isinstance(learner, Mapping) and learner.get("_type_") == "learner.supervised")
+    for name in (*REQUIRED, *(SUPERVISED if supervised else ())):
+        if data.get(name) is None:
+            yield Issue(path=(name,), at="key", problem="is required and missing")
 
 
 def _settings(data: Mapping[str, Any]) -> tuple[Issue, ...]:
