@@ -111,7 +111,18 @@ def nondeterministic_ops(graph_module: fx.GraphModule) -> list[str]:
 
 
 def _draws(node: fx.Node) -> bool:
-    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    """Whether a call draws: fused attention carries the tag even where it drops nothing."""
+    tagged = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+    return tagged and _argument(node, "dropout_p") != 0.0
+
+
+def _argument(node: fx.Node, name: str) -> Any:
+    """The value of an operator's argument; None where it has none of this name."""
+    operator: Any = node.target
+    for index, argument in enumerate(operator._schema.arguments):
+        if argument.name == name:
+            return node.args[index] if index < len(node.args) else node.kwargs.get(name, argument.default_value)
+    return None
 
 
 def _describe(node: fx.Node) -> str:
