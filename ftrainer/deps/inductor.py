@@ -61,10 +61,11 @@ def compile_graph(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[
     import torch._inductor.config as settings  # noqa: PLC0415
 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "kernels"))
+    held = lift_constants(graph)
+    inputs = [*tensors, *held]
     with torch.no_grad(), settings.patch(dict(OPTIONS)):
-        if not _can_store():
-            return torch._inductor.compile(graph, list(tensors))
-        return _stored(graph, tensors)
+        compiled = _stored(graph, inputs) if _can_store() else torch._inductor.compile(graph, inputs)
+    return (lambda *given: compiled(*given, *held)) if held else compiled
 
 
 def cache_dir() -> Path:
@@ -96,15 +97,27 @@ def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., S
 
 
 def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
-    """What compiled code depends on, as a file name: the graph, its constants and inputs, versions and the machine."""
+    """What compiled code depends on, as a file name: the graph, its inputs, versions and the machine."""
     parts = [torch.__version__, platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()]
     parts += [str(torch.get_num_threads()), repr(sorted(OPTIONS.items())), graph.code]
     parts += [repr((tuple(t.shape), t.stride(), t.dtype, str(t.device))) for t in tensors]
-    digest = hashlib.sha256("\n".join(parts).encode())
-    for name, constant in sorted(constants(graph).items()):
-        digest.update(name.encode())
-        digest.update(constant.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:40]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+
+
+def lift_constants(graph: fx.GraphModule) -> list[Tensor]:
+    """Turn the tensors that a graph holds into further inputs, in place, and return them: stored code holds none."""
+    held = constants(graph)
+    last = [node for node in graph.graph.nodes if node.op == "placeholder"][-1:]
+    for name in reversed(held):
+        with graph.graph.inserting_after(last[0]) if last else graph.graph.inserting_before():
+            place = graph.graph.placeholder(f"held_{name}")
+        for node in graph.graph.find_nodes(op="get_attr", target=name):
+            place.meta = dict(node.meta)
+            node.replace_all_uses_with(place)
+            graph.graph.erase_node(node)
+        delattr(graph, name)
+    graph.recompile()
+    return list(held.values())
 
 
 def constants(graph: fx.GraphModule) -> dict[str, Tensor]:

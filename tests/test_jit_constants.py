@@ -1,0 +1,27 @@
+"""A compiled graph that holds tensors of its own can be stored and found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ftrainer.functional.jit import jit
+
+TABLE = torch.arange(6.0).reshape(2, 3)
+FACTOR = torch.tensor(0.5)
+
+
+def scaled(x: Tensor) -> Tensor:
+    return x * TABLE + FACTOR + TABLE.sum()
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
+def test_stored_code_gets_the_constants_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FTRAINER_CACHE", str(tmp_path))
+    x = torch.ones(2, 3)
+    for _ in range(2):
+        assert torch.equal(jit(scaled, backend="inductor")(x), scaled(x))
+    assert len(list((tmp_path / "graphs").iterdir())) == 1
