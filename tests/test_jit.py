@@ -40,7 +40,7 @@ def test_arguments_are_unchanged() -> None:
 def test_donated_arguments_are_overwritten_and_handed_back() -> None:
     state, batch = linear_state(), linear_batch(0)
     expected, _ = update(state, batch)
-    new, metrics = jit(update, backend="trace", donate=True)(state, batch)
+    new, metrics = jit(update, backend="trace", donate=[0])(state, batch)
     assert new is state
     assert_trees_equal(state, expected)
     assert set(metrics) == {"loss", "grad_norm", "skipped"}
@@ -52,7 +52,7 @@ def test_donation_survives_leaves_that_trade_places(backend: str) -> None:
         return ({"a": state["b"], "b": state["a"] + 1},)
 
     state = {"a": torch.tensor([1.0]), "b": torch.tensor([2.0])}
-    jit(swap, backend=backend, donate=True)(state)
+    jit(swap, backend=backend, donate=[0])(state)
     assert state == {"a": torch.tensor([2.0]), "b": torch.tensor([2.0])}
 
 
@@ -104,6 +104,35 @@ def test_an_unkeyed_draw_is_refused() -> None:
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(ValueError, match="backend 'fast' is none of auto, eager, trace, inductor"):
         jit(update, backend="fast")
+
+
+def test_code_that_asks_whether_it_is_captured_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    def guarded(x: Tensor) -> Tensor:
+        if not torch.compiler.is_compiling() and x.sum() > 0:
+            return x
+        return x.where(x.sum() > 0, -x)
+
+    with caplog.at_level(logging.INFO, "ftrainer.jit"):
+        assert jit(guarded, backend="trace")(-torch.ones(2)).tolist() == [1, 1]
+    assert "is_compiling() true, since otherwise" in caplog.text
+    assert not torch.compiler.is_compiling()
+
+
+def test_strides_are_part_of_the_signature() -> None:
+    rows = jit(lambda x: x.reshape(-1) * 1, backend="trace")
+    x = torch.arange(6.0).reshape(2, 3)
+    assert rows(x).tolist() == [0, 1, 2, 3, 4, 5]
+    assert rows(x.t().contiguous().t()).tolist() == [0, 1, 2, 3, 4, 5]
+    assert rows.traces == 2
+
+
+def test_a_third_shape_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    double = jit(lambda x: 2 * x, backend="trace")
+    for n in (4, 3):
+        double(torch.ones(n))
+    assert not [r for r in caplog.records if r.levelno == logging.WARNING]
+    double(torch.ones(2))
+    assert "was traced for 3 shapes of the same inputs; pad or bucket" in caplog.text
 
 
 def test_auto_follows_a_rule_that_it_states() -> None:

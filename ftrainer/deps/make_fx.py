@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
-    FakeTensorMode,
     UnsupportedOperatorException,
 )
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -34,11 +34,12 @@ def trace(fn: Callable[..., Sequence[Tensor]], leaves: Sequence[Tensor]) -> fx.G
     return graph
 
 
-def abstract(fn: Callable[..., Any], *args: Any) -> Any:
-    """`fn(*args)` on fake tensors: the result's structure, shapes and dtypes without its arithmetic.
-
-    Arguments are pytrees; convert their tensors with the mode handed to `fn` as first argument.
-    """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with torch.no_grad(), mode:
-        return fn(mode, *args)
+@contextmanager
+def declared() -> Iterator[None]:
+    """Within, `torch.compiler.is_compiling()` is true: code that asks takes the branch that reads no tensor's value."""
+    before = torch.compiler._is_compiling_flag
+    torch.compiler._is_compiling_flag = True
+    try:
+        yield
+    finally:
+        torch.compiler._is_compiling_flag = before

@@ -46,7 +46,9 @@ class Stepper:
         self._leaves = pytree.leaves(self._slim)
         self._places = dict(zip(pytree.paths(self._slim), self._leaves, strict=True))
         self._jitted = {
-            fn: jitted(functions.get(fn, fn), judging(backend) if fn is evaluate else backend, fn is not evaluate)
+            fn: jitted(
+                functions.get(fn, fn), judging(backend) if fn is evaluate else backend, () if fn is evaluate else (0,)
+            )
             for fn in (update, accumulate, evaluate)
         }
         self._bound: dict[Any, Compiled] = {}
@@ -76,9 +78,9 @@ class Stepper:
         """What a resumed run needs to know to move on alike, as JSON data."""
         return {}
 
-    def rest(self, member: int | None) -> None:
-        """A plain run that ends is not stepped again."""
-        del member
+    def rest(self, member: int) -> None:
+        """A plain run has no members to put to rest."""
+        raise IndexError(f"a plain run has no member {member}")
 
     def set(self, path: str, value: float, member: int | None = None) -> None:
         """Overwrite one 0-d leaf, named as a checkpoint names it (`slots/epoch`); a plain run has no members."""
@@ -92,6 +94,6 @@ def judging(backend: str) -> str:
 
 
 @functools.cache
-def jitted(fn: Callable[..., Any], backend: str, donate: bool) -> Jitted:
+def jitted(fn: Callable[..., Any], backend: str, donate: tuple[int, ...]) -> Jitted:
     """One jitted function per process, so that a second build of the same program finds its traces."""
     return jit(fn, backend=backend, donate=donate)

@@ -43,6 +43,10 @@ def choose_backend(planned_steps: int, device_type: str) -> tuple[str, str]:
     return "inductor", f"{planned_steps} steps repay compiling (at least {enough})"
 
 
+MANY_SHAPES = 2
+"""Shapes of the same inputs that nobody is warned about: a whole batch and a last one."""
+
+
 class TraceError(RuntimeError):
     """A function that cannot be captured as one graph; the message names the user's line and the ways out."""
 
@@ -53,11 +57,9 @@ class Compiled:
 
     Attributes:
         run: the flat function.
-        n_donated: how many leading input leaves are overwritten in place instead of being returned.
     """
 
     run: Flat
-    n_donated: int = 0
     _outputs: list[pytree.TreeDef]
 
     @property
@@ -72,7 +74,7 @@ class Jitted:
 
     fn: Callable[..., Any]
     backend: str
-    donate: bool
+    donate: tuple[int, ...]
     traces: int = 0
     _cache: dict[Any, Compiled] = attrs.field(factory=dict, repr=False)
 
@@ -80,9 +82,8 @@ class Jitted:
         tensors, compiled = self.lookup(*args)
         with torch.no_grad():
             out = compiled.run(*tensors)
-        if not self.donate:
-            return pytree.unflatten(compiled.outputs, out)
-        return (args[0], *pytree.unflatten(compiled.outputs, out))
+        result = pytree.unflatten(compiled.outputs, out)
+        return (*(args[place] for place in self.donate), *result) if self.donate else result
 
     def lookup(self, *args: Any) -> tuple[list[Tensor], Compiled]:
         """The arguments' tensors and the compiled function that takes them, traced now if it is new."""
@@ -95,19 +96,25 @@ class Jitted:
 
     def _compile(self, args: tuple[Any, ...], signature: Any) -> Compiled:
         if self._cache:
-            log.info("retrace of %s: %s", name_of(self.fn), difference(next(reversed(self._cache)), signature))
+            change = difference(next(reversed(self._cache)), signature)
+            log.info("retrace of %s: %s", name_of(self.fn), change)
+            if sum(is_reshaped(old, signature) for old in self._cache) >= MANY_SHAPES:
+                log.warning(
+                    "%s was traced for %d shapes of the same inputs; pad or bucket the batches (`last: pad`) to stop this",
+                    name_of(self.fn), 1 + MANY_SHAPES,
+                )  # fmt: skip
         return compile_signature(self.fn, self.backend, self.donate, args)
 
 
-def jit(fn: Callable[..., Any], *, backend: str = "auto", donate: bool = False) -> Jitted:
+def jit(fn: Callable[..., Any], *, backend: str = "auto", donate: Sequence[int] = ()) -> Jitted:
     """Trace `fn` once for each structure, shape, dtype and device of its arguments, and replay the graph from then on.
 
     Args:
         fn: a pure function of pytrees. Leaves that are no tensors are constants of the trace.
         backend: `eager` calls `fn` itself, `trace` replays the captured graph, `inductor` compiles it whole; `auto`
             compiles where a compiler is present.
-        donate: `fn` returns `(new, *rest)` with `new` shaped like its first argument: overwrite that argument's
-            tensors in place and hand it back.
+        donate: positions of arguments to overwrite. `fn` returns a tuple whose first items are what becomes of them, in
+            this order and of the same structure; those arguments' tensors are written to and they are handed back.
 
     Raises:
         TraceError: `fn` branches on a tensor's value, calls `.item()`, or draws numbers that no key governs.
@@ -124,35 +131,36 @@ def jit(fn: Callable[..., Any], *, backend: str = "auto", donate: bool = False) 
         log.info("%s runs on the backend %s: %s", name_of(fn), backend, reason)
     if backend not in LOWERINGS:
         raise ValueError(f"backend {backend!r} is none of auto, {', '.join(LOWERINGS)}")
-    return Jitted(fn, backend, donate)
+    return Jitted(fn, backend, tuple(donate))
 
 
 def abstract_signature(args: tuple[Any, ...]) -> tuple[list[Tensor], Any]:
-    """Tensor leaves, and the hashable rest: structure, constants, and each tensor's (shape, dtype, device)."""
+    """Tensor leaves, and the hashable rest: structure, constants, and each tensor's (shape, strides, dtype, device)."""
     leaves, treedef = pytree.flatten(args)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    avals = tuple((x.shape, x.dtype, x.device) if isinstance(x, Tensor) else ("constant", type(x), x) for x in leaves)
+    avals = tuple(
+        (x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else ("constant", type(x), x) for x in leaves
+    )
     return tensors, (treedef, avals)
 
 
-def compile_signature(fn: Callable[..., Any], backend: str, donate: bool, args: tuple[Any, ...]) -> Compiled:
+def compile_signature(fn: Callable[..., Any], backend: str, donate: tuple[int, ...], args: tuple[Any, ...]) -> Compiled:
     """Capture `fn` at these arguments and hand the graph to the backend."""
     leaves, treedef = pytree.flatten(args)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    n_donated = len([x for x in pytree.leaves(args[0]) if isinstance(x, Tensor)]) if donate else 0
     outputs: list[pytree.TreeDef] = []
 
     def flat(*tensors: Tensor) -> list[Tensor]:
-        filled = fill(leaves, tensors)
-        out = fn(*pytree.unflatten(treedef, filled))
+        inputs = pytree.unflatten(treedef, fill(leaves, tensors))
+        out = fn(*inputs)
         if donate:
-            new, *out = out
-            overwrite(tensors[:n_donated], pytree.leaves(new))
+            new, out = out[: len(donate)], out[len(donate) :]
+            overwrite(pytree.leaves([inputs[place] for place in donate]), pytree.leaves(new))
         out_leaves, structure = pytree.flatten(out)
         outputs[:] = [structure]
         return out_leaves
 
-    return Compiled(run=LOWERINGS[backend](flat, tensors, name_of(fn)), n_donated=n_donated, outputs=outputs)
+    return Compiled(run=LOWERINGS[backend](flat, tensors, name_of(fn)), outputs=outputs)
 
 
 def fill(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
@@ -164,21 +172,39 @@ def fill(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
 def overwrite(old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
     """Copy every new leaf over the old one at its place; one that is another's old value is copied aside first."""
     places = {id(leaf): index for index, leaf in enumerate(old)}
-    aside = [leaf.clone() if places.get(id(leaf), index) != index else leaf for index, leaf in enumerate(new)]
+    aside = [
+        leaf.clone() if isinstance(leaf, Tensor) and places.get(id(leaf), index) != index else leaf
+        for index, leaf in enumerate(new)
+    ]
     for target, leaf in zip(old, aside, strict=True):
-        if leaf is not target:
+        if isinstance(leaf, Tensor) and leaf is not target:
             target.copy_(leaf)
 
 
 def capture(flat: Flat, tensors: Sequence[Tensor], name: str) -> fx.GraphModule:
-    """The graph of a flat function, refused where a value or an unkeyed draw would be baked in."""
+    """The graph of a flat function, refused where a value or an unkeyed draw would be baked in.
+
+    Code that branches on a tensor's value unless it knows that it is being captured gets a second try in which it
+    is told. Otherwise it is not told, so that what is captured is what runs without capturing.
+    """
     try:
         graph = make_fx.trace(flat, tensors)
     except make_fx.UNTRACEABLE as error:
-        raise TraceError(untraceable(error, name)) from error
+        graph = capture_declared(flat, tensors, name, untraceable(error, name))
     if unkeyed := nondeterministic_ops(graph):
         raise TraceError(f"{name} draws random numbers that no key governs: {', '.join(unkeyed)}")
     return large_products(graph)
+
+
+def capture_declared(flat: Flat, tensors: Sequence[Tensor], name: str, why: str) -> fx.GraphModule:
+    """The second try: `torch.compiler.is_compiling()` says yes meanwhile."""
+    try:
+        with make_fx.declared():
+            graph = make_fx.trace(flat, tensors)
+    except make_fx.UNTRACEABLE as error:
+        raise TraceError(untraceable(error, name)) from error
+    log.info("%s was captured with torch.compiler.is_compiling() true, since otherwise %s", name, why.splitlines()[0])
+    return graph
 
 
 def lower(flat: Flat, tensors: Sequence[Tensor], name: str) -> Flat:
@@ -219,11 +245,16 @@ def difference(old: Any, new: Any) -> str:
     return "; ".join(f"{describe(a)} became {describe(b)}" for a, b in zip(old[1], new[1], strict=True) if a != b)
 
 
+def is_reshaped(old: Any, new: Any) -> bool:
+    """Whether two signatures differ in shapes alone."""
+    return old[0] == new[0] and [a[2:] for a in old[1]] == [a[2:] for a in new[1]]
+
+
 def describe(aval: Any) -> str:
     """One leaf's (shape, dtype, device) as text."""
     if aval[0] == "constant":
         return f"constant {aval[2]!r}"
-    shape, dtype, device = aval
+    shape, _, dtype, device = aval
     return f"{str(dtype).removeprefix('torch.')}{list(shape)} on {device}"
 
 
