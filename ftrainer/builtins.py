@@ -18,6 +18,7 @@ from ftrainer.components.learners.supervised import Supervised
 from ftrainer.components.loggers.csv import CsvLogger
 from ftrainer.components.loggers.curves import Curves
 from ftrainer.components.loggers.jsonl import JsonLines
+from ftrainer.components.loggers.members import Members
 from ftrainer.components.loggers.progress import ProgressBar
 from ftrainer.components.loggers.stdout import Stdout
 from ftrainer.components.loggers.summary import Summary
@@ -187,6 +188,7 @@ LOGGERS: dict[str, Callable[..., Any]] = {
     "log.csv": CsvLogger,
     "log.curves": Curves,
     "log.jsonl": JsonLines,
+    "log.members": Members,
     "log.progress": ProgressBar,
     "log.stdout": Stdout,
     "log.summary": Summary,

@@ -17,6 +17,7 @@ from ftrainer.components.base import Data, DataSpec, Model
 from ftrainer.components.loggers.csv import CsvLogger
 from ftrainer.components.loggers.curves import Curves
 from ftrainer.components.loggers.jsonl import JsonLines
+from ftrainer.components.loggers.members import Members
 from ftrainer.components.loggers.progress import ProgressBar
 from ftrainer.components.loggers.stdout import Stdout
 from ftrainer.components.loggers.summary import Summary
@@ -220,10 +221,15 @@ def watched(experiment: Experiment) -> Experiment:
     """The experiment with what every run on disk leaves and shows: rows, a progress bar, a table, curves."""
     program = experiment.program
     there = {type(logger) for logger in program.loggers}
-    wanted = [JsonLines(), CsvLogger(), Summary(), *([Curves()] if importlib.util.find_spec("matplotlib") else [])]
-    wanted += [] if Stdout in there else [ProgressBar()]
+    shown = [Members()] if program.replicate is not None else [Summary(), *([Curves()] if can_draw() else [])]
+    wanted = [JsonLines(), CsvLogger(), *shown, *([] if Stdout in there else [ProgressBar()])]
     loggers = (*program.loggers, *(logger for logger in wanted if type(logger) not in there))
     return attrs.evolve(experiment, program=program.but(loggers=loggers))
+
+
+def can_draw() -> bool:
+    """Whether there is a library for pictures."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def part(resolved: ResolvedConfig, name: str) -> Any:

@@ -135,6 +135,7 @@ class RunInfo:
         start_step: those that were over before, where the run is resumed.
         config: the resolved configuration.
         members: what sets each member of a stack of runs apart, by config path; empty for a plain run.
+        layout: how members share calls, and what decided it.
     """
 
     name: str
@@ -143,6 +144,7 @@ class RunInfo:
     start_step: int = 0
     config: Mapping[str, Any] = attrs.field(factory=dict)
     members: tuple[Mapping[str, Any], ...] = ()
+    layout: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 class LogSink(Protocol):
@@ -156,6 +158,9 @@ class LogSink(Protocol):
 
 
 class Logger(Protocol):
-    """Where rows go. The spec is frozen; `open` gives what touches the world."""
+    """Where rows go. The spec is frozen; `open` gives what touches the world.
+
+    One that sets `per_member = False` on its class gets one row with the members' means where others get one for each.
+    """
 
     def open(self, info: RunInfo) -> LogSink: ...

@@ -53,6 +53,16 @@ class Journal:
             except Exception as error:
                 self._fail(name, error)
 
+    def ends(self, step: int, epoch: int, who: int, reason: str) -> None:
+        """Tell the loggers of members that one of them ended before the run."""
+        row = {"step": step, "epoch": epoch, "split": "train", "time": self.elapsed, **self._signature(who)}
+        for name, (logger, sink) in list(self._sinks.items()):
+            try:
+                if getattr(logger, "per_member", True):
+                    sink.write({**row, "ended": reason, "metrics": {}})
+            except Exception as error:
+                self._fail(name, error)
+
     def _signature(self, who: int | None) -> dict[str, Any]:
         return {} if who is None else {"member": who, "values": dict(self._info.members[who])}
 

@@ -119,6 +119,7 @@ class Loop:
         return RunInfo(
             name=self.run.name, out_dir=Path(self.run.out_dir), total_steps=self.total, start_step=self.step,
             config=self.program.config, members=tuple(member.values for member in self.program.members),
+            layout=self.stepper.cursor().get("layout", {}),
         )  # fmt: skip
 
     @property
@@ -219,8 +220,9 @@ class Loop:
 
     def end(self, member: int | None, reason: str) -> None:
         """End the run, or one member of it."""
-        self.roster.end(member, reason)
-        self.stepper.rest(member)
+        if self.roster.end(member, reason) and member is not None:
+            self.stepper.rest(member)
+            self.journal.ends(self.step, self.epoch, member, reason)
 
     def validates(self, epoch_ended: bool) -> bool:
         """Whether validation is due."""

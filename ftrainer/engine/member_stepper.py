@@ -80,10 +80,8 @@ class MemberStepper:
         """What a resumed run needs to know to move on alike: the layout, which decides the order of roundings."""
         return {"layout": attrs.asdict(self.layout)}
 
-    def rest(self, member: int | None) -> None:
-        """Let a member stay as it is from here on; None where the run as a whole ends."""
-        if member is None:
-            return
+    def rest(self, member: int) -> None:
+        """Let a member stay as it is from here on."""
         self._active[member] = False
         self._running = self._still_running()
 

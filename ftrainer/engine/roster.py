@@ -55,14 +55,17 @@ class Roster:
         """Why members ended before the run did."""
         return self._ended
 
-    def end(self, who: int | None, reason: str) -> None:
-        """End one member, or with None the whole run."""
+    def end(self, who: int | None, reason: str) -> bool:
+        """End one member, or with None the whole run; whether it had not ended before."""
         if who is None:
-            self.reason = self.reason or reason
-        elif who not in self._ended:
-            self._ended[who] = reason
-            log.info("member %d ends: %s", who, reason)
-            self.reason = self.reason or (EVERY_MEMBER_ENDED if len(self._ended) == len(self.ids) else None)
+            self.reason, fresh = self.reason or reason, self.reason is None
+            return fresh
+        if who in self._ended:
+            return False
+        self._ended[who] = reason
+        log.info("member %d ends: %s", who, reason)
+        self.reason = self.reason or (EVERY_MEMBER_ENDED if len(self._ended) == len(self.ids) else None)
+        return True
 
     def figures(self, metrics: Mapping[str, Tensor]) -> Figures:
         """Metrics on the host, in one transfer, of those that are still training."""

@@ -74,7 +74,7 @@ def as_cells(row: Row) -> dict[str, Any]:
     >>> as_cells({"step": 3, "epoch": 0, "split": "val", "metrics": {"loss": 0.5, "step": 1.0}})
     {'step': 3, 'epoch': 0, 'split': 'val', 'loss': 0.5, 'metrics/step': 1.0}
     """
-    cells = {name: value for name, value in row.items() if name != "metrics"}
+    cells = {name: value for name, value in row.items() if name not in ("metrics", "values")} | row.get("values", {})
     return cells | {f"metrics/{name}" if name in cells else name: value for name, value in row["metrics"].items()}
 
 

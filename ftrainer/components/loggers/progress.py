@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import ClassVar
 
 import attrs
 from rich.console import Console
@@ -38,6 +39,8 @@ class ProgressBar:
         figures: which training figures stand beside the bar.
         every_n_seconds: without a terminal, how often a plain line is printed; validation and evaluation always are.
     """
+
+    per_member: ClassVar[bool] = False
 
     figures: tuple[str, ...] = FIGURES
     every_n_seconds: float = attrs.field(default=10.0, validator=fields.at_least(0))

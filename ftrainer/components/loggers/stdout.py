@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import attrs
 
 from ftrainer.components import fields
@@ -18,6 +20,8 @@ class Stdout:
     Attributes:
         every_n_steps: training rows are shown once in so many steps; validation and evaluation always.
     """
+
+    per_member: ClassVar[bool] = False
 
     every_n_steps: int = attrs.field(default=1, validator=fields.count())
 
