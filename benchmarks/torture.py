@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,13 @@ class Kill:
         signal: what it was sent.
         rows: how many rows it had logged by then.
         missed: whether the process was over before the signal came.
+        saving: whether it left a save half done.
     """
 
     signal: str
     rows: int
     missed: bool
+    saving: bool
 
 
 def kill_once(run: Run, draw: random.Random, total_rows: int) -> Kill:
@@ -85,7 +87,7 @@ def kill_once(run: Run, draw: random.Random, total_rows: int) -> Kill:
         raise RuntimeError(f"{run.root}: did not stop on {chosen.name}\n{run.tail()}") from error
     if code not in (*STOPPED, -chosen):
         raise RuntimeError(f"{run.root}: exit code {code} after {chosen.name}\n{run.tail()}")
-    return Kill(chosen.name, rows, missed)
+    return Kill(chosen.name, rows, missed, any((run.out_dir / "checkpoints").glob(".*.*")))
 
 
 def wait_until(process: subprocess.Popen[bytes], reached: Callable[[], bool], seconds: float) -> None:
@@ -96,12 +98,18 @@ def wait_until(process: subprocess.Popen[bytes], reached: Callable[[], bool], se
 
 
 def torment(run: Run, kills: int, seed: int, expected: Mapping[str, Any]) -> tuple[list[Kill], list[str]]:
-    """Kill a run so many times, let it end, and name what differs from the run that nobody killed."""
-    draw = random.Random(seed)
-    ends = [kill_once(run, draw, len(expected["metrics.jsonl"])) for _ in range(kills)]
-    run.finish()
-    found = run.result()
-    return ends, [name for name in expected if found[name] != expected[name]]
+    """Kill a run up to so many times, let it end, and name what differs from the run that nobody killed."""
+    draw, ends = random.Random(seed), []
+    try:
+        for _ in range(kills):
+            ends.append(kill_once(run, draw, len(expected["metrics.jsonl"])))
+            if ends[-1].missed:
+                break
+        run.finish()
+        found = run.result()
+    except (RuntimeError, CheckpointError, subprocess.TimeoutExpired) as error:
+        return ends, [str(error)]
+    return [end for end in ends if not end.missed], [name for name in expected if found[name] != expected[name]]
 
 
 def damaged(run: Run, count: int, seed: int) -> tuple[int, int]:
@@ -152,33 +160,31 @@ def full_disk(run: Run) -> dict[str, Any]:
     }
 
 
-def shares(kills: int) -> Iterator[tuple[str, int]]:
-    """Kills dealt out to runs, the kinds of data in turn."""
-    kinds, number = list(KINDS), 0
-    while kills > 0:
-        yield kinds[number % len(kinds)], min(KILLS_PER_RUN, kills)
-        kills, number = kills - KILLS_PER_RUN, number + 1
-
-
 def kill_runs(root: Path, kills: int, jobs: int, seed: int) -> dict[str, Any]:
-    """Torment runs, a few at a time."""
-    plan = list(shares(kills))
+    """Torment runs, a few at a time and the kinds in turn, until enough processes were killed at work."""
+    kinds, outcomes = list(KINDS)[: max(1, kills // 2)], []
     with ThreadPoolExecutor(jobs) as pool:
-        kinds = sorted({kind for kind, _ in plan})
         expected = dict(zip(kinds, pool.map(lambda kind: undisturbed(root, kind), kinds), strict=True))
 
         def one(number: int) -> tuple[list[Kill], list[str]]:
-            kind, share = plan[number]
-            return torment(Run(root / f"run-{number}", kind), share, seed + number, expected[kind])
+            kind = kinds[number % len(kinds)]
+            left = kills - sum(len(ends) for ends, _ in outcomes)
+            return torment(Run(root / f"run-{number}", kind), min(left, KILLS_PER_RUN), seed + number, expected[kind])
 
-        outcomes = list(pool.map(one, range(len(plan))))
-    ends = [end for kills_of_run, _ in outcomes for end in kills_of_run]
+        while sum(len(ends) for ends, _ in outcomes) < kills:
+            outcomes += pool.map(one, range(len(outcomes), len(outcomes) + jobs))
+    return told(outcomes)
+
+
+def told(outcomes: Sequence[tuple[Sequence[Kill], Sequence[str]]]) -> dict[str, Any]:
+    """What kills came to, as figures."""
+    ends = [end for kills, _ in outcomes for end in kills]
     return {
         "kills": len(ends),
-        "kills whose run ended bitwise equal": sum(len(ends) for ends, differences in outcomes if not differences),
+        "kills whose run ended bitwise equal": sum(len(kills) for kills, differences in outcomes if not differences),
         "by signal": dict(sorted(Counter(end.signal for end in ends).items())),
         "before the first row": sum(end.rows == 0 for end in ends),
-        "after the end": sum(end.missed for end in ends),
+        "with a save half done": sum(end.saving for end in ends),
         "differences": [f"run-{number}: {', '.join(d)}" for number, (_, d) in enumerate(outcomes) if d],
     }
 
