@@ -250,7 +250,7 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
             raise invalid(f"makes {len(experiment.groups)} groups, which are no one state", "replicate", "groups",
                           hint="train them by `ftrainer train` or run_experiment")  # fmt: skip
         device = pick_device(program.run.device)
-        check_precision(program.run.precision, device)
+        check_precision(program.run.precision, program.trainer.guard, device)
         with located(experiment.resolved, "data"):
             data = experiment.data.open(seed=program.run.seed, device=device)
         program = planned_program(program, data)

@@ -26,12 +26,15 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse an arithmetic that the device does not have.
+def check_precision(precision: str, guard: str, device: torch.device) -> None:
+    """Refuse an arithmetic that the device does not have, or that cannot work.
 
     Raises:
-        ConfigError: `tf32` or `fp16-mixed` without a GPU.
+        ConfigError: `tf32` or `fp16-mixed` without a GPU; `fp16-mixed` without the guard that sees overflows.
     """
+    if precision == "fp16-mixed" and guard != "grads":
+        raise invalid("fp16-mixed finds its loss scale by watching gradients overflow", "trainer", "guard",
+                      found=guard, expected="grads")  # fmt: skip
     if precision in ("tf32", "fp16-mixed") and device.type != "cuda":
         raise invalid(f"{precision} needs a GPU; this run is on the CPU", "run", "precision", found=precision,
                       hint="use fp32, bf16-mixed or fp64")  # fmt: skip

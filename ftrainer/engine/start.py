@@ -14,6 +14,7 @@ from ftrainer.components.base import Data
 from ftrainer.config import RunSettings
 from ftrainer.functional import random, step
 from ftrainer.functional.jit import choose_backend
+from ftrainer.functional.scaling import with_loss_scale
 from ftrainer.functional.state import Program, TrainState
 from registry.spec import replace
 
@@ -36,6 +37,7 @@ def initial_state(program: Program, data: Data, statistics: Mapping[str, Any] | 
     key, on_cpu = random.key(program.run.seed), to_device(example, torch.device("cpu"))
     state = program.learner.init(key, on_cpu, LazyStatistics(data) if statistics is None else statistics)
     state = to_device(attrs.evolve(state, program=program), device, precision)
+    state = with_loss_scale(state) if precision == "fp16-mixed" else state
     if program.trainer.grad_accum_steps == 1:
         return state  # type: ignore[no-any-return]
     return step.with_accumulator(state, to_device(example, device, precision))

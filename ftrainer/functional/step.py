@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from . import pytree
+from . import pytree, scaling
+from .accumulation import Gradients, add, cleared, empty, total, working
 from .precision import autocast
 from .random import fold_in
 from .redirect import redirect
@@ -107,16 +108,6 @@ class Composed(Protocol):
     def tracks(self) -> tuple[Track, ...]: ...
 
 
-class Gradients(NamedTuple):
-    """One phase's outcome before anything moves."""
-
-    grads: Tree
-    loss: Tensor
-    metrics: dict[str, Tensor]
-    buffers: dict[str, Any]
-    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody needs here
-
-
 def init_state(learner: Composed, key: Tensor, params: Tree, buffers: Tree) -> TrainState:
     """Step zero: fresh optimizer states, slots that equal what they follow."""
     zero = torch.zeros((), dtype=torch.int64)
@@ -147,8 +138,8 @@ def update(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState
         metrics |= {metric_name(learner, phase, name): value for name, value in (out.metrics | norm).items()}
     new = attrs.evolve(follow(learner.tracks(), new), step=state.step + 1)
     ok = all_finite(judged, state.step)
-    new = cleared(select(ok, new, state)) if judged else cleared(new)
-    return attrs.evolve(new, tick=state.tick + 1), metrics | {"skipped": (~ok).to(torch.float32)}
+    new, bad = scaling.adapt(cleared(select(ok, new, state)) if judged else cleared(new), ok)
+    return attrs.evolve(new, tick=state.tick + 1), metrics | {"skipped": bad.to(torch.float32)}
 
 
 def accumulate(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
@@ -161,6 +152,20 @@ def accumulate(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainS
     return attrs.evolve(state, slots={**state.slots, "accum": accum}, tick=state.tick + 1), {}
 
 
+def with_accumulator(state: TrainState, example: Any) -> TrainState:
+    """A state whose step may be split over micro-batches; the example batch tells which metrics its phase logs.
+
+    Raises:
+        ValueError: the learner has several phases, of which later ones read what earlier ones moved.
+    """
+    phases = state.program.learner.phases()
+    if len(phases) != 1:
+        names = ", ".join(phase.name for phase in phases)
+        raise ValueError(f"gradients accumulate over micro-batches for learners of one phase; this one has {names}")
+    out = gradients(phases[0], state, example, state.key, state.program.policy)
+    return attrs.evolve(state, slots={**state.slots, "accum": empty(state, out)})
+
+
 GUARDED: Mapping[str, int] = {"grads": 2, "loss": 1, "off": 0}
 """How many of a phase's (loss, gradient norm) the guard reads."""
 
@@ -170,11 +175,13 @@ def gradients(phase: Phase, state: TrainState, batch: Any, key: Tensor, policy: 
 
     def loss_fn(moved: Tree) -> tuple[Tensor, Aux]:
         with redirect(key), autocast(policy.precision, state.step.device.type):
-            return phase.loss({**state.params, **moved}, state, batch, key)
+            loss, aux = phase.loss({**state.params, **moved}, state, batch, key)
+            return scaling.up(state, loss), {**aux, "metrics": {"loss": loss, **aux.get("metrics", {})}}
 
-    grads, (loss, aux) = grad_and_value(loss_fn, has_aux=True)(phase.select(state.params))
+    grads, (_, aux) = grad_and_value(loss_fn, has_aux=True)(phase.select(state.params))
+    loss = aux["metrics"]["loss"]
     count = aux["count"] if "count" in aux else torch.full_like(state.slots["lr_scale"], batch_size(batch))
-    return Gradients(grads, loss, {"loss": loss, **aux.get("metrics", {})}, dict(aux.get("buffers", {})), count)
+    return Gradients(scaling.down(state, grads), loss, dict(aux["metrics"]), dict(aux.get("buffers", {})), count)
 
 
 def condition(policy: StepPolicy, out: Gradients) -> tuple[Gradients, dict[str, Tensor]]:
@@ -208,60 +215,6 @@ def follow(tracks: tuple[Track, ...], state: TrainState) -> TrainState:
         moved = pytree.map(lambda s, p, tau=track.tau: s + tau * (p - s), slots[track.slot], state.params[track.source])
         slots[track.slot] = choose(due(state.step, track.every), moved, slots[track.slot])
     return attrs.evolve(state, slots=slots)
-
-
-# Accumulation: sums weighted by example count, so that micro-batches of different size weigh what they should.
-
-
-def with_accumulator(state: TrainState, example: Any) -> TrainState:
-    """A state whose step may be split over micro-batches; the example batch tells which metrics its phase logs.
-
-    Raises:
-        ValueError: the learner has several phases, of which later ones read what earlier ones moved.
-    """
-    phases = state.program.learner.phases()
-    if len(phases) != 1:
-        names = ", ".join(phase.name for phase in phases)
-        raise ValueError(f"gradients accumulate over micro-batches for learners of one phase; this one has {names}")
-    out = gradients(phases[0], state, example, state.key, state.program.policy)
-    accum = {
-        "grads": pytree.map(torch.zeros_like, out.grads),
-        "metrics": pytree.map(torch.zeros_like, out.metrics),
-        "count": torch.zeros_like(state.slots["lr_scale"]),
-        "buffers": pytree.map(torch.clone, state.buffers),
-    }
-    return attrs.evolve(state, slots={**state.slots, "accum": accum})
-
-
-def working(state: TrainState) -> TrainState:
-    """The state as the running micro-batches left it: buffers move within an accumulated step, or fall with it."""
-    accum = state.slots.get("accum")
-    return state if accum is None else attrs.evolve(state, buffers=accum["buffers"])
-
-
-def add(accum: Tree, out: Gradients) -> Tree:
-    """The accumulator with one more micro-batch in it."""
-    grads = pytree.map(lambda a, g: a + g * out.count.to(g.dtype), accum["grads"], out.grads)
-    metrics = pytree.map(lambda a, m: a + m * out.count.to(m.dtype), accum["metrics"], out.metrics)
-    return {**accum, "grads": grads, "metrics": metrics, "count": accum["count"] + out.count}
-
-
-def total(state: TrainState, out: Gradients) -> Gradients:
-    """The mean over all examples since the last update; `out` itself where nothing accumulates."""
-    if "accum" not in state.slots:
-        return out
-    accum = add(state.slots["accum"], out)
-    grads, metrics = pytree.map(lambda s: s / accum["count"].to(s.dtype), (accum["grads"], accum["metrics"]))
-    return out._replace(grads=grads, metrics=metrics, loss=metrics["loss"], count=accum["count"])
-
-
-def cleared(state: TrainState) -> TrainState:
-    """The state with an empty accumulator, if it has one."""
-    if "accum" not in state.slots:
-        return state
-    accum = state.slots["accum"]
-    zeros = pytree.map(torch.zeros_like, {name: accum[name] for name in ("grads", "metrics", "count")})
-    return attrs.evolve(state, slots={**state.slots, "accum": {**zeros, "buffers": state.buffers}})
 
 
 # Small parts.
