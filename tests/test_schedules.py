@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from ftrainer.builtins import SCHEDULES
 from ftrainer.components.optim.adagrad import Adagrad
 from ftrainer.components.optim.adamw import AdamW
+from ftrainer.components.optim.chain import Chain
 from ftrainer.components.optim.muon import Muon
+from ftrainer.components.optim.partition import Partition
+from ftrainer.components.optim.scheduled import Scheduled
 from ftrainer.components.optim.sgd import SGD
 from ftrainer.components.schedules.base import Factor, planned
 from ftrainer.components.schedules.constant import Constant
@@ -26,6 +29,7 @@ from ftrainer.components.schedules.plateau import Plateau
 from ftrainer.components.schedules.step import Step
 from ftrainer.components.schedules.torch import torch_schedule
 from ftrainer.components.schedules.warmup import Warmup
+from ftrainer.engine.start import planned as planned_component
 from registry import ConfigError
 
 from .contracts.transforms import context
@@ -323,3 +327,12 @@ def test_a_moving_momentum_without_one_to_move_is_an_error() -> None:
 def test_a_schedule_of_ones_own_has_to_say_its_factor() -> None:
     with pytest.raises(NotImplementedError):
         Factor().factor(context(0))
+
+
+def test_a_run_tells_its_length_to_schedules_at_any_depth_and_each_tells_its_own() -> None:
+    inner = Scheduled(transform=SGD(), schedule=Warmup(steps=10, inner=Cosine()))
+    parts = Partition(parts=[{"match": "*", "transform": Chain(transforms=[SGD(), inner])}])
+    resolved = planned_component(parts, 100, 10)
+    assert resolved.parts[0]["transform"].transforms[1].schedule.inner.steps == 90
+    plain = Chain(transforms=[SGD()])
+    assert planned_component(plain, 100, 10) is plain

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 from torch import Tensor
 
 from registry.issue import invalid
 
-C = TypeVar("C")
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -22,11 +21,6 @@ def is_off(value: Any) -> bool:
     (True, False)
     """
     return not isinstance(value, Tensor) and value == 0
-
-
-def evolve(component: C, **changes: Any) -> C:
-    """A component with some fields replaced; validators run again."""
-    return attrs.evolve(component, **changes)  # type: ignore[misc]
 
 
 def _numbers(test: Callable[[float], bool], expected: str) -> Validator:

@@ -9,6 +9,7 @@ from typing import Any
 
 import attrs
 import torch
+from frozendict import frozendict
 
 from ftrainer.components.base import Data
 from ftrainer.config import RunSettings
@@ -66,14 +67,21 @@ def total_steps(program: Program, data: Data) -> int:
 
 
 def planned(component: Any, total_steps: int, steps_per_epoch: int) -> Any:
-    """A component whose schedules, at any depth, know how long the run is."""
+    """A component whose schedules, at any depth, know how long the run is; a schedule tells those inside it itself."""
+    if hasattr(component, "resolve") and attrs.has(type(component)):
+        return component.resolve(total_steps, steps_per_epoch)
+    if type(component) is tuple:
+        items = tuple(planned(item, total_steps, steps_per_epoch) for item in component)
+        return items if any(new is not old for new, old in zip(items, component, strict=True)) else component
+    if isinstance(component, frozendict):
+        entries = {key: planned(value, total_steps, steps_per_epoch) for key, value in component.items()}
+        return frozendict(entries) if any(entries[key] is not component[key] for key in entries) else component
     if not attrs.has(type(component)):
         return component
     fields = {f.name: getattr(component, f.name) for f in attrs.fields(type(component))}
     changed = {name: planned(value, total_steps, steps_per_epoch) for name, value in fields.items()}
     changed = {name: value for name, value in changed.items() if value is not fields[name]}
-    component = attrs.evolve(component, **changed) if changed else component
-    return component.resolve(total_steps, steps_per_epoch) if hasattr(component, "resolve") else component
+    return attrs.evolve(component, **changed) if changed else component
 
 
 class LazyStatistics(Mapping[str, Any]):

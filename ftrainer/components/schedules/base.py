@@ -74,19 +74,19 @@ def known(value: int | None, field: str = "steps") -> int:
 
 def scale(transform: Any, name: str, factor: Tensor) -> Any:
     """`transform` with every traceable field of that name in it times a factor, at any depth."""
-    return replace(transform, name, lambda value: value * factor)
+    return rewrite(transform, name, lambda value: value * factor)
 
 
-def replace(node: Any, name: str, change: Callable[[Any], Any]) -> Any:
+def rewrite(node: Any, name: str, change: Callable[[Any], Any]) -> Any:
     """`node` with `change` applied to every traceable field `name` of it and of the transforms inside it."""
     if isinstance(node, tuple):
-        return tuple(replace(item, name, change) for item in node)
+        return tuple(rewrite(item, name, change) for item in node)
     if isinstance(node, Mapping):
-        return frozendict({key: replace(item, name, change) for key, item in node.items()})
+        return frozendict({key: rewrite(item, name, change) for key, item in node.items()})
     if not attrs.has(type(node)) or not hasattr(node, "update"):
         return node
     fields = attrs.fields_dict(type(node))
-    changed = {key: replace(getattr(node, key), name, change) for key in fields if key != "groups"}
+    changed = {key: rewrite(getattr(node, key), name, change) for key in fields if key != "groups"}
     if name in fields and is_traceable(fields[name]):
         changed[name] = change(getattr(node, name))
         if getattr(node, "groups", ()):

@@ -6,9 +6,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import at_least, count, evolve
+from ftrainer.components.fields import at_least, count
 from ftrainer.functional.step import Context
-from registry.spec import component, traceable
+from registry.spec import component, replace, traceable
 
 from .base import Factor, Interval, interval_field, known, planned, position
 
@@ -40,4 +40,4 @@ class Linear(Factor):
 
     def resolve(self, total_steps: int | None, steps_per_epoch: int | None) -> Linear:
         """`steps` from the run's planned length where it was left open."""
-        return self if self.steps else evolve(self, steps=planned(self.interval, total_steps, steps_per_epoch))
+        return self if self.steps else replace(self, steps=planned(self.interval, total_steps, steps_per_epoch))

@@ -8,9 +8,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import above, between, count, evolve, one_of
+from ftrainer.components.fields import above, between, count, one_of
 from ftrainer.functional.step import Context
-from registry.spec import component, traceable
+from registry.spec import component, replace, traceable
 
 from .base import Factor, Interval, interval_field, known, planned, position
 
@@ -48,7 +48,7 @@ class OneCycle(Factor):
 
     def resolve(self, total_steps: int | None, steps_per_epoch: int | None) -> OneCycle:
         """`steps` from the run's planned length where it was left open."""
-        return self if self.steps else evolve(self, steps=planned(self.interval, total_steps, steps_per_epoch))
+        return self if self.steps else replace(self, steps=planned(self.interval, total_steps, steps_per_epoch))
 
     def _between(self, start: float, end: float, share: Tensor) -> Tensor:
         share = torch.clamp(share, 0.0, 1.0)

@@ -9,10 +9,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import count, evolve
+from ftrainer.components.fields import count
 from ftrainer.functional.step import Context
 from registry.issue import invalid
-from registry.spec import component
+from registry.spec import component, replace
 
 from .base import Factor, Interval, interval_field, later, position, remaining
 
@@ -61,4 +61,4 @@ class Piecewise(Factor):
             remaining(self.interval, start, end, steps_per_epoch) for start, end in zip(starts, ends, strict=True)
         ]
         pairs = zip(self.schedules, lengths, strict=True)
-        return evolve(self, schedules=tuple(schedule.resolve(n, steps_per_epoch) for schedule, n in pairs))
+        return replace(self, schedules=tuple(schedule.resolve(n, steps_per_epoch) for schedule, n in pairs))

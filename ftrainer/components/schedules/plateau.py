@@ -14,7 +14,7 @@ from ftrainer.functional.step import Context, Transform
 from registry.issue import invalid
 from registry.spec import component
 
-from .base import replace
+from .base import rewrite
 
 
 @component
@@ -81,7 +81,7 @@ class Plateau:
             lr = lr * torch.ones_like(ctx.lr_scale)
             return torch.maximum(lr * ctx.lr_scale, torch.clamp(lr, max=self.min_lr))
 
-        return replace(transform, "lr", change)
+        return rewrite(transform, "lr", change)
 
     def _better(self, metric: float, best: float | None) -> bool:
         """Torch's own comparison, which is loose where `rel` meets a best value below zero."""

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.optim import lr_scheduler
 
 from ftrainer.components.base import Schedule
-from ftrainer.components.fields import count, evolve, one_of
+from ftrainer.components.fields import count, one_of
 from ftrainer.functional.step import Context, Transform
 from registry.arguments import argument_issues
 from registry.issue import ConfigError, Issue, invalid, nearest
-from registry.spec import Plain, component
+from registry.spec import Plain, component, replace
 
-from .base import known, planned, replace
+from .base import known, planned, rewrite
 from .plateau import Plateau
 
 REFUSED: Mapping[str, str] = frozendict(
@@ -68,13 +68,13 @@ class TorchSchedule:
         columns = table(self.name, self.kwargs, known(self.entries, "entries"))
         index = (ctx.epoch if self.interval == "epoch" else ctx.step) // self.frequency
         slope, offset = at(columns.slope, index), at(columns.offset, index)
-        transform = replace(transform, "lr", lambda lr: (slope * lr + offset) * ctx.lr_scale)
+        transform = rewrite(transform, "lr", lambda lr: (slope * lr + offset) * ctx.lr_scale)
         return transform if columns.momentum is None else with_momentum(transform, at(columns.momentum, index))
 
     def resolve(self, total_steps: int | None, steps_per_epoch: int | None) -> TorchSchedule:
         """This schedule with a table as long as the run."""
         units = planned(self.interval, total_steps, steps_per_epoch)
-        return evolve(self, entries=max(1, -(-units // self.frequency)))
+        return replace(self, entries=max(1, -(-units // self.frequency)))
 
 
 @attrs.frozen
@@ -151,7 +151,7 @@ def with_momentum(transform: Transform, value: Tensor) -> Transform:
         touched.append(old)
         return (value, *old[1:]) if isinstance(old, tuple) else value
 
-    transform = replace(replace(transform, "betas", moved), "momentum", moved)
+    transform = rewrite(rewrite(transform, "betas", moved), "momentum", moved)
     if not touched:
         hint = "set cycle_momentum: false"
         raise invalid("moves a momentum or beta that the optimizer does not have", "kwargs", hint=hint)

@@ -8,9 +8,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import at_least, count, evolve
+from ftrainer.components.fields import at_least, count
 from ftrainer.functional.step import Context
-from registry.spec import component, traceable
+from registry.spec import component, replace, traceable
 
 from .base import Factor, Interval, interval_field, later, position, remaining
 from .constant import Constant
@@ -44,4 +44,4 @@ class Warmup(Factor):
     def resolve(self, total_steps: int | None, steps_per_epoch: int | None) -> Any:
         """The inner schedule takes what the climb leaves of the run."""
         left = remaining(self.interval, self.steps, total_steps, steps_per_epoch)
-        return evolve(self, inner=self.inner.resolve(left, steps_per_epoch))
+        return replace(self, inner=self.inner.resolve(left, steps_per_epoch))
