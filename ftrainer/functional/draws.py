@@ -1,20 +1,24 @@
-"""Torch's drawing functions, one by one, rewritten to draw from a key. `redirect` puts them in place."""
+"""Torch's dropping functions, one by one, rewritten to draw from a key. `redirect` puts them in place."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, _VF
-from torch.nn import functional as F
+from torch import Tensor
 
 from . import random
 
 
+class DrawError(RuntimeError):
+    """Torch code wanted a random number that no key governs."""
+
+
 class Call(NamedTuple):
-    """What a replacement knows of the call it stands in for.
+    """What a replacement knows of the call that it stands in for.
 
     Attributes:
         title: the function's name for messages.
@@ -30,11 +34,11 @@ class Call(NamedTuple):
 Draw = Callable[..., Any]
 """`(call, *args, **kwargs)`, the arguments being the original's."""
 SELU_ALPHA = 1.7580993408473766
-"""`scale * alpha` of SELU (Klambauer et al., 2017): minus the value that dropped units take in alpha dropout."""
+"""`scale * alpha` of SELU (Klambauer et al., 2017): minus what a dropped unit becomes, before scaling."""
 
 
 def dropout(call: Call, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`F.dropout`: what survives is scaled by 1 / (1 - p)."""
+    """`F.dropout`: what survives is divided by 1 - p."""
     return _dropped(call, input, p, training, inplace, tuple(input.shape))
 
 
@@ -44,13 +48,12 @@ def channel_dropout(call: Call, input: Tensor, p: float = 0.5, training: bool = 
 
 
 def dropout1d(call: Call, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`F.dropout1d`: as `channel_dropout`; two dimensions are channel and length."""
-    shape = _channels(input) if input.dim() == 3 else (input.shape[0], 1)
-    return _dropped(call, input, p, training, inplace, shape)
+    """`F.dropout1d`: as `channel_dropout`, but two dimensions are channel and length."""
+    return _dropped(call, input, p, training, inplace, (*input.shape[:-1], 1))
 
 
 def alpha_dropout(call: Call, input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-    """`F.alpha_dropout`: mean and variance of a standard normal input are kept."""
+    """`F.alpha_dropout`: keeps the mean and variance of a standard normal input."""
     return _alpha_dropped(call, input, p, training, inplace, tuple(input.shape))
 
 
@@ -59,6 +62,24 @@ def feature_alpha_dropout(
 ) -> Tensor:
     """`F.feature_alpha_dropout`: alpha dropout of whole channels."""
     return _alpha_dropped(call, input, p, training, inplace, _channels(input))
+
+
+def positional(draw: Draw, inplace: bool = False) -> Draw:
+    """The same for `torch.dropout` and kin, which are called `(input, p, train)`."""
+
+    def drawn(call: Call, input: Tensor, p: float, train: bool) -> Tensor:
+        plain = call._replace(original=lambda input, p, training, inplace: call.original(input, p, training))
+        return draw(plain, input, p, train, inplace)
+
+    return drawn
+
+
+def native_dropout(call: Call, input: Tensor, p: float, train: bool | None) -> tuple[Tensor, Tensor]:
+    """`torch.native_dropout`: the result and the mask."""
+    if train is False or p == 0 or p == 1:
+        return call.original(input, p, train)
+    keep = random.bernoulli(call.key(), 1 - p, input.shape)
+    return _scaled(input, keep, p), keep
 
 
 def attention(
@@ -75,47 +96,66 @@ def attention(
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+        scores = torch.where(attn_mask, scores, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
     weights = scores.softmax(-1)
-    return _scale_kept(weights, random.bernoulli(call.key(), 1 - dropout_p, weights.shape), dropout_p) @ value
+    return _scaled(weights, random.bernoulli(call.key(), 1 - dropout_p, weights.shape), dropout_p) @ value
 
 
 def rrelu(
     call: Call, input: Tensor, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False, inplace: bool = False
 ) -> Tensor:
-    """`F.rrelu`: a slope per negative element, uniform on [lower, upper)."""
+    """`F.rrelu`: a slope for each negative element, uniform on [lower, upper)."""
     if not training:
         return call.original(input, lower, upper, False, inplace)
     slope = lower + (upper - lower) * random.uniform(call.key(), input.shape, input.dtype)
     return _deliver(input, torch.where(input > 0, input, input * slope), inplace)
 
 
-def recurrent(position: int) -> Draw:
-    """Fused RNNs, whose dropout between layers happens inside one kernel; `position` is that of `dropout`."""
+def gumbel_softmax(
+    call: Call, logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """`F.gumbel_softmax` (Jang et al., 2017); `hard` gives a one-hot with the soft gradient."""
+    del eps
+    noise = -random.exponential(call.key(), logits.shape, logits.dtype).log()
+    soft = ((logits + noise) / tau).softmax(dim)
+    if not hard:
+        return soft
+    return torch.zeros_like(soft).scatter(dim, soft.argmax(dim, keepdim=True), 1.0) - soft.detach() + soft
 
-    def draw(call: Call, *args: Any, **kwargs: Any) -> Any:
-        packed = not isinstance(args[2], (list, tuple)) if call.title.endswith(("gru", "rnn_tanh", "rnn_relu")) else None
-        del packed
-        shift = position + (isinstance(args[3], (list, tuple)))
-        dropout, training = args[shift], args[shift + 1]
-        if dropout and training:
-            call.key()
-            raise RuntimeError(f"{call.title} drops units between its layers inside one kernel, which no key can govern")
-        return call.original(*args, **kwargs)
 
-    return draw
+def recurrent(call: Call, *args: Any) -> Any:
+    """Fused RNNs, which drop units between layers inside one kernel: only without that can they be called.
+
+    Raises:
+        DrawError: units would be dropped.
+    """
+    is_packed = not args[1].is_floating_point() if isinstance(args[1], Tensor) else False
+    n_layers, p, training = args[4:7] if not is_packed else args[5:8]
+    if p and training and n_layers > 1:
+        call.key()
+        name = RECURRENT[call.title.rpartition(".")[2]]
+        raise DrawError(
+            f"{name}(num_layers={n_layers}, dropout={p}) drops units inside one kernel, where no key reaches; set "
+            f"dropout=0, or stack {name} of one layer with nn.Dropout between"
+        )
+    return call.original(*args)
+
+
+RECURRENT: Mapping[str, str] = MappingProxyType(
+    {"lstm": "nn.LSTM", "gru": "nn.GRU", "rnn_tanh": "nn.RNN", "rnn_relu": "nn.RNN"}
+)
 
 
 def _dropped(call: Call, input: Tensor, p: float, training: bool, inplace: bool, shape: Sequence[int]) -> Tensor:
-    call.original(input, p, False, False)  # checks p and the number of dimensions, draws nothing
+    call.original(input, p, False, False)  # checks p and the number of dimensions, and draws nothing
     if not training or p == 0 or input.numel() == 0:
         return input
     if p == 1:
         return _deliver(input, input * 0, inplace)
-    return _deliver(input, _scale_kept(input, random.bernoulli(call.key(), 1 - p, shape), p), inplace)
+    return _deliver(input, _scaled(input, random.bernoulli(call.key(), 1 - p, shape), p), inplace)
 
 
-def _scale_kept(input: Tensor, keep: Tensor, p: float) -> Tensor:
+def _scaled(input: Tensor, keep: Tensor, p: float) -> Tensor:
     return input * keep * (1 / (1 - p))
 
 
@@ -136,189 +176,3 @@ def _channels(input: Tensor) -> tuple[int, ...]:
 
 def _deliver(target: Tensor, value: Tensor, inplace: bool) -> Tensor:
     return target.copy_(value) if inplace else value
-
-
-def rand(call: Call, *size: Any, **options: Any) -> Tensor:
-    """`torch.rand`."""
-    return _made(call, random.uniform, size, **options)
-
-
-def randn(call: Call, *size: Any, **options: Any) -> Tensor:
-    """`torch.randn`."""
-    return _made(call, random.normal, size, **options)
-
-
-def rand_like(call: Call, input: Tensor, **options: Any) -> Tensor:
-    """`torch.rand_like`."""
-    return _made(call, random.uniform, (input.shape,), **_like(input, options))
-
-
-def randn_like(call: Call, input: Tensor, **options: Any) -> Tensor:
-    """`torch.randn_like`."""
-    return _made(call, random.normal, (input.shape,), **_like(input, options))
-
-
-def randint(call: Call, *bounds_and_size: Any, **options: Any) -> Tensor:
-    """`torch.randint`: `(high, size)` or `(low, high, size)`."""
-    *bounds, size = [*bounds_and_size, *(options.pop(name) for name in ("high", "size") if name in options)]
-    low, high = (options.pop("low", 0), *bounds) if len(bounds) == 1 else bounds
-    return _integers(call, low, high, size, **options)
-
-
-def randint_like(call: Call, input: Tensor, *bounds: int, **options: Any) -> Tensor:
-    """`torch.randint_like`: `(input, high)` or `(input, low, high)`."""
-    bounds = (*bounds, *(options.pop(name) for name in ("low", "high") if name in options))
-    low, high = (0, *bounds) if len(bounds) == 1 else bounds
-    return _integers(call, low, high, input.shape, **_like(input, options))
-
-
-def randperm(call: Call, n: int, **options: Any) -> Tensor:
-    """`torch.randperm`."""
-    device, dtype = options.get("device"), options.get("dtype") or torch.int64
-    return _finish(random.permutation(_placed(call.key(), device), n).to(dtype), options)
-
-
-def bernoulli(call: Call, input: Tensor, p: float | Tensor | None = None, **options: Any) -> Tensor:
-    """`torch.bernoulli`: `input` holds the probabilities, unless `p` is given."""
-    chance = (input if p is None else p.to(input.device) if isinstance(p, Tensor) else p)
-    chance = chance.detach() if isinstance(chance, Tensor) else chance
-    return _finish(random.bernoulli(_placed(call.key(), input.device), chance, input.shape).to(input.dtype), options)
-
-
-def normal(call: Call, mean: Any, std: Any = 1.0, size: Any = None, **options: Any) -> Tensor:
-    """`torch.normal`: mean and std are tensors, or numbers with a `size`."""
-    given = [x.detach() for x in (mean, std) if isinstance(x, Tensor)]
-    if not given:
-        return randn(call, size, **options) * std + mean
-    shape = torch.broadcast_shapes(*(x.shape for x in given))
-    dtype, device = torch.result_type(given[0], given[-1]), given[0].device
-    mean, std = (x.detach() if isinstance(x, Tensor) else x for x in (mean, std))
-    return _finish(random.normal(_placed(call.key(), device), shape, dtype) * std + mean, options)
-
-
-def multinomial(
-    call: Call, input: Tensor, num_samples: int, replacement: bool = False, **options: Any
-) -> Tensor:
-    """`torch.multinomial` by a race of exponentials: the first to arrive, or the first `num_samples`, win."""
-    shape = (num_samples, *input.shape) if replacement else tuple(input.shape)
-    race = input.detach() / random.exponential(_placed(call.key(), input.device), shape, input.dtype)
-    if replacement:
-        return _finish(race.argmax(-1).movedim(0, -1), options)
-    return _finish(race.topk(num_samples).indices, options)
-
-
-def uniform_(call: Call, self: Tensor, from_: float = 0.0, to: float = 1.0, **options: Any) -> Tensor:
-    """`Tensor.uniform_`."""
-    low = options.get("from", from_)
-    return _fill(call, self, lambda key: low + (to - low) * random.uniform(key, self.shape, self.dtype))
-
-
-def normal_(call: Call, self: Tensor, mean: float = 0.0, std: float = 1.0, **options: Any) -> Tensor:
-    """`Tensor.normal_`."""
-    del options
-    return _fill(call, self, lambda key: mean + std * random.normal(key, self.shape, self.dtype))
-
-
-def exponential_(call: Call, self: Tensor, lambd: float = 1.0, **options: Any) -> Tensor:
-    """`Tensor.exponential_`."""
-    del options
-    return _fill(call, self, lambda key: random.exponential(key, self.shape, self.dtype) / lambd)
-
-
-def bernoulli_(call: Call, self: Tensor, p: float | Tensor = 0.5, **options: Any) -> Tensor:
-    """`Tensor.bernoulli_`."""
-    del options
-    return _fill(call, self, lambda key: random.bernoulli(key, p, self.shape).to(self.dtype))
-
-
-def unsupported(call: Call, *args: Any, **kwargs: Any) -> Any:
-    """A draw that has no keyed form."""
-    del args, kwargs
-    call.key()
-    raise RuntimeError(f"{call.title} has no form that draws from a key; draw with torch.rand or torch.randn instead")
-
-
-def _made(
-    call: Call, draw: Callable[..., Tensor], size: Sequence[Any], dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None, **options: Any,
-) -> Tensor:  # fmt: skip
-    (shape,) = size if len(size) == 1 and not isinstance(size[0], int) else (size or (options.get("size", ()),))[:1] if not size else (size,)
-    return _finish(draw(_placed(call.key(), device), tuple(shape), dtype or torch.get_default_dtype()), options)
-
-
-def _integers(
-    call: Call, low: int, high: int, size: Sequence[int], dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None, **options: Any,
-) -> Tensor:  # fmt: skip
-    return _finish(random.randint(_placed(call.key(), device), size, low, high).to(dtype or torch.int64), options)
-
-
-def _fill(call: Call, self: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
-    return self.copy_(draw(_placed(call.key(), self.device)).detach())
-
-
-def _placed(key: Tensor, device: torch.device | str | None) -> Tensor:
-    """The key where torch would put the draw: on the device asked for, else on the default one."""
-    return key.to(torch.get_default_device() if device is None else device)
-
-
-def _finish(value: Tensor, options: dict[str, Any]) -> Tensor:
-    if options.get("out") is not None:
-        return options["out"].copy_(value)
-    return value.requires_grad_() if options.get("requires_grad") else value
-
-
-def _like(input: Tensor, options: dict[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in options.items() if value is not None}
-    return {"dtype": input.dtype, "device": input.device} | given
-
-
-def title(owner: Any, name: str) -> str:
-    """`torch.rand`, `F.dropout`, `Tensor.uniform_`: a function as users write it."""
-    return f"{'F' if owner is F else owner.__name__.rpartition('.')[2]}.{name}"
-
-
-def table() -> Iterator[tuple[Any, str, Draw]]:
-    """Every function that is replaced: where it lives, its name, its replacement."""
-    yield from ((F, name, draw) for name, draw in FUNCTIONAL.items())
-    yield from ((torch, name, draw) for name, draw in TORCH.items())
-    yield from ((Tensor, name, draw) for name, draw in METHODS.items())
-    yield from ((_VF, name, recurrent(5)) for name in ("lstm", "gru", "rnn_tanh", "rnn_relu"))
-
-
-FUNCTIONAL = {
-    "dropout": dropout,
-    "dropout1d": dropout1d,
-    "dropout2d": channel_dropout,
-    "dropout3d": channel_dropout,
-    "alpha_dropout": alpha_dropout,
-    "feature_alpha_dropout": feature_alpha_dropout,
-    "scaled_dot_product_attention": attention,
-    "rrelu": rrelu,
-}
-TORCH = {
-    "rand": rand,
-    "randn": randn,
-    "rand_like": rand_like,
-    "randn_like": randn_like,
-    "randint": randint,
-    "randint_like": randint_like,
-    "randperm": randperm,
-    "bernoulli": bernoulli,
-    "normal": normal,
-    "multinomial": multinomial,
-    "poisson": unsupported,
-    "binomial": unsupported,
-}
-METHODS = {
-    "uniform_": uniform_,
-    "normal_": normal_,
-    "exponential_": exponential_,
-    "bernoulli_": bernoulli_,
-    "bernoulli": bernoulli,
-    "multinomial": multinomial,
-    "geometric_": unsupported,
-    "cauchy_": unsupported,
-    "log_normal_": unsupported,
-    "random_": unsupported,
-}

@@ -2,20 +2,73 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import _VF, Tensor, fx
+from torch.nn import functional as F
 
-from . import draws
+from . import draws, samplers
+from .draws import Call, Draw, DrawError
 from .random import fold_in
 
+__all__ = ["DrawError", "nondeterministic_ops", "patched", "redirect"]
 
-class DrawError(RuntimeError):
-    """Torch code wanted a random number where no key governs it."""
+FUNCTIONAL: Mapping[str, Draw] = MappingProxyType(
+    {
+        "dropout": draws.dropout,
+        "dropout1d": draws.dropout1d,
+        "dropout2d": draws.channel_dropout,
+        "dropout3d": draws.channel_dropout,
+        "alpha_dropout": draws.alpha_dropout,
+        "feature_alpha_dropout": draws.feature_alpha_dropout,
+        "scaled_dot_product_attention": draws.attention,
+        "rrelu": draws.rrelu,
+        "gumbel_softmax": draws.gumbel_softmax,
+    }
+)
+TORCH: Mapping[str, Draw] = MappingProxyType(
+    {
+        name: getattr(samplers, name)
+        for name in (
+            "rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "randperm", "bernoulli", "normal",
+            "multinomial",
+        )
+    }
+    | dict.fromkeys(("poisson", "binomial", "_standard_gamma", "_sample_dirichlet"), samplers.unsupported)
+    | {
+        "native_dropout": draws.native_dropout,
+        "dropout": draws.positional(draws.dropout),
+        "dropout_": draws.positional(draws.dropout, inplace=True),
+        "feature_dropout": draws.positional(draws.channel_dropout),
+        "feature_dropout_": draws.positional(draws.channel_dropout, inplace=True),
+        "alpha_dropout": draws.positional(draws.alpha_dropout),
+        "alpha_dropout_": draws.positional(draws.alpha_dropout, inplace=True),
+        "feature_alpha_dropout": draws.positional(draws.feature_alpha_dropout),
+        "feature_alpha_dropout_": draws.positional(draws.feature_alpha_dropout, inplace=True),
+    }
+)  # fmt: skip
+METHODS: Mapping[str, Draw] = MappingProxyType(
+    {
+        name: getattr(samplers, name)
+        for name in (
+            "bernoulli", "bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "multinomial", "normal_",
+            "random_", "uniform_",
+        )
+    }
+)  # fmt: skip
+PATCHES: tuple[tuple[Any, str, Mapping[str, Draw]], ...] = (
+    (F, "F", FUNCTIONAL),
+    (torch, "torch", TORCH),
+    (Tensor, "Tensor", METHODS),
+    (_VF, "torch", MappingProxyType(dict.fromkeys(draws.RECURRENT, draws.recurrent))),
+)
+"""Where torch code looks its drawing functions up, how messages name the place, and what stands there instead."""
 
 
 class Source:
@@ -36,15 +89,14 @@ class Source:
         return fold_in(self.key, self.count - 1)
 
 
-class _Current(threading.local):
-    """The sources that this thread is inside of, innermost last."""
+class Threads(threading.local):
+    """The source that this thread's draws come from; None leaves them to torch."""
 
-    def __init__(self) -> None:
-        self.sources: list[Source] = []
+    source: Source | None = None
 
 
-class _Patches:
-    """Torch's namespaces with every drawing function wrapped, while any thread is inside a `redirect`."""
+class Patches:
+    """Torch's namespaces with every drawing function wrapped, while anyone is inside a `redirect`."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -52,12 +104,19 @@ class _Patches:
         self.undo: list[Callable[[], None]] = []
 
     def acquire(self) -> None:
+        """Wrap the functions, unless someone did already."""
         with self.lock:
             self.users += 1
             if self.users == 1:
-                self.undo = [_patch(owner, name, draw) for owner, name, draw in draws.table()]
+                self.undo = [
+                    patch(owner, name, f"{place}.{name}", draw)
+                    for owner, place, table in PATCHES
+                    for name, draw in table.items()
+                    if hasattr(owner, name)
+                ]
 
     def release(self) -> None:
+        """Put the functions back, if nobody else needs the wrapped ones."""
         with self.lock:
             self.users -= 1
             if self.users == 0:
@@ -66,8 +125,18 @@ class _Patches:
 
 
 # Torch's namespaces are the process's, so what wraps them is too; which source applies is each thread's own.
-_current = _Current()
-_patches = _Patches()
+_threads = Threads()
+_patches = Patches()
+
+
+@contextmanager
+def patched() -> Iterator[None]:
+    """Torch's drawing functions wrapped, without a source: to be entered around Dynamo, which cannot trace this."""
+    _patches.acquire()
+    try:
+        yield
+    finally:
+        _patches.release()
 
 
 @contextmanager
@@ -75,7 +144,8 @@ def redirect(key: Tensor | None) -> Iterator[None]:
     """Inside, draws by `F.dropout` and kin, `torch.rand` and kin and in-place forms come from `key`.
 
     The n-th draw uses `fold_in(key, n)`, counted anew at each entry, so a step that is wrapped so is a pure function.
-    Other threads draw as ever. Blocks nest: the innermost one counts.
+    Other threads draw as ever. Blocks nest: the innermost one counts. Functions that were imported by name before the
+    block, as `from torch import rand` does, are out of reach; `nondeterministic_ops` finds what they left in a graph.
 
     Args:
         key: 0-d int64; None makes every draw an error.
@@ -92,60 +162,63 @@ def redirect(key: Tensor | None) -> Iterator[None]:
     >>> bool((noisy() == noisy()).all())
     True
     """
-    _patches.acquire()
-    _current.sources.append(Source(key))
+    outer, wrap = _threads.source, not torch.compiler.is_compiling()
+    if wrap:
+        _patches.acquire()
+    _threads.source = Source(key)
     try:
         yield
     finally:
-        _current.sources.pop()
-        _patches.release()
+        _threads.source = outer
+        if wrap:
+            _patches.release()
+
+
+def patch(owner: Any, name: str, title: str, draw: Draw) -> Callable[[], None]:
+    """Wrap one attribute, and return what puts it back."""
+    original, is_own = getattr(owner, name), name in vars(owner)
+    setattr(owner, name, wrapped(original, title, draw))
+    return (lambda: setattr(owner, name, original)) if is_own else (lambda: delattr(owner, name))
+
+
+def wrapped(original: Callable[..., Any], title: str, draw: Draw) -> Callable[..., Any]:
+    """`original` where this thread has no source, else `draw`."""
+
+    @functools.wraps(original)
+    def drawn(*args: Any, **kwargs: Any) -> Any:
+        source = _threads.source
+        if source is None:
+            return original(*args, **kwargs)
+        if kwargs.pop("generator", None) is not None:
+            raise DrawError(f"{title}(generator=…) keeps hidden state; leave the argument out and the key decides")
+        return draw(Call(title, original, lambda: source.next(title)), *args, **kwargs)
+
+    return drawn
+
+
+INERT: Mapping[str, Any] = MappingProxyType({"dropout_p": 0.0, "dropout": 0.0, "train": False, "training": False})
+"""Arguments with which an operator that can draw draws nothing."""
 
 
 def nondeterministic_ops(graph_module: fx.GraphModule) -> list[str]:
     """Every call left in a traced graph that draws from torch's own generator, with the user's line if it is known."""
-    found = []
-    for module in graph_module.modules():
-        if isinstance(module, fx.GraphModule):
-            found += [_describe(node) for node in module.graph.nodes if _draws(node)]
-    return found
+    modules = [module for module in graph_module.modules() if isinstance(module, fx.GraphModule)]
+    return [describe(node) for module in modules for node in module.graph.nodes if is_draw(node)]
 
 
-def _draws(node: fx.Node) -> bool:
+def is_draw(node: fx.Node) -> bool:
     """Whether a call draws: fused attention carries the tag even where it drops nothing."""
-    tagged = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
-    return tagged and _argument(node, "dropout_p") != 0.0
-
-
-def _argument(node: fx.Node, name: str) -> Any:
-    """The value of an operator's argument; None where it has none of this name."""
     operator: Any = node.target
-    for index, argument in enumerate(operator._schema.arguments):
-        if argument.name == name:
-            return node.args[index] if index < len(node.args) else node.kwargs.get(name, argument.default_value)
-    return None
+    if torch.Tag.nondeterministic_seeded not in getattr(operator, "tags", ()):
+        return False
+    given = zip((argument.name for argument in operator._schema.arguments), node.args, strict=False)
+    arguments = {a.name: a.default_value for a in operator._schema.arguments if a.has_default_value()}
+    arguments |= dict(given) | node.kwargs
+    return all(arguments.get(name, True) != value for name, value in INERT.items())
 
 
-def _describe(node: fx.Node) -> str:
-    trace = node.meta.get("stack_trace")
-    lines = [line.strip() for line in trace.splitlines() if line.strip()] if trace else []
+def describe(node: fx.Node) -> str:
+    """An operator, and the line that called it."""
+    trace = node.meta.get("stack_trace") or ""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
     return f"{node.target} ({' '.join(lines[-2:])})" if lines else str(node.target)
-
-
-def _patch(owner: Any, name: str, draw: draws.Draw) -> Callable[[], None]:
-    """Wrap one attribute, and return what puts it back."""
-    original, own = getattr(owner, name), name in vars(owner)
-    setattr(owner, name, _wrap(original, draws.title(owner, name), draw))
-    return (lambda: setattr(owner, name, original)) if own else (lambda: delattr(owner, name))
-
-
-def _wrap(original: Callable[..., Any], title: str, draw: draws.Draw) -> Callable[..., Any]:
-    def drawn(*args: Any, **kwargs: Any) -> Any:
-        if not _current.sources:
-            return original(*args, **kwargs)
-        source = _current.sources[-1]
-        if kwargs.get("generator") is not None:
-            raise DrawError(f"{title}(generator=…) keeps hidden state; leave the argument out and the key decides")
-        return draw(draws.Call(title, original, lambda: source.next(title)), *args, **kwargs)
-
-    drawn.__name__ = getattr(original, "__name__", title)
-    return drawn
