@@ -38,6 +38,7 @@ from ftrainer.engine.replicas import stacked
 from ftrainer.engine.resume import AUTO, restore, save_directories
 from ftrainer.engine.rundir import CHECKPOINTS, claim
 from ftrainer.engine.start import initial_state, planned_program, total_steps
+from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, StepPolicy, TrainState
 from ftrainer.model.build import build_model
 from ftrainer.replication import member_programs
@@ -254,8 +255,24 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
         with located(experiment.resolved, "data"):
             data = experiment.data.open(seed=program.run.seed, device=device)
         program = planned_program(program, data)
-        if not program.members:
-            return initial_state(program, data), data
-        backend = program.run.compile
-        alike = [member.but(run=replace(member.run, compile=backend)) for member in program.members]
-        return stacked(program.but(members=tuple(planned_program(each, data) for each in alike)), data), data
+        state = first_state(program, data)
+        check_evaluators(state, experiment.resolved)
+        return state, data
+
+
+def first_state(program: Program, data: Data) -> TrainState:
+    """Step zero of a run, or of all members of a stack of runs."""
+    if not program.members:
+        return initial_state(program, data)
+    backend = program.run.compile
+    alike = [member.but(run=replace(member.run, compile=backend)) for member in program.members]
+    return stacked(program.but(members=tuple(planned_program(each, data) for each in alike)), data)
+
+
+def check_evaluators(state: TrainState, resolved: ResolvedConfig) -> None:
+    """Let every evaluator that has a `check` see that it can judge such a state, before a step is trained."""
+    plain = member(state, 0) if state.program.members else state
+    for name, evaluator in state.program.evaluators.items():
+        if hasattr(evaluator, "check"):
+            with located(resolved, "evaluators", name):
+                evaluator.check(plain)

@@ -111,7 +111,10 @@ class Metric(Protocol):
 
 
 class Evaluator(Protocol):
-    """What must touch the world to judge a state: a simulator, say."""
+    """What must touch the world to judge a state: a simulator, say.
+
+    One that has a method `check(state)` is asked before training; it raises what would keep it from judging.
+    """
 
     def evaluate(self, state: TrainState) -> Mapping[str, float]: ...
 
