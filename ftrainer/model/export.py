@@ -55,7 +55,7 @@ def program(model: Model, module: nn.Module, example: Mapping[str, Any]) -> torc
     """
     cpu = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in example.items()}
     args, kwargs = model.arguments(module, cpu)
-    dynamic = torch.export.ShapesCollection()
+    dynamic: Any = torch.export.ShapesCollection()
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor) and value.dim():
             dynamic[value] = {0: torch.export.Dim.AUTO}
