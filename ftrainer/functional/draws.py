@@ -156,7 +156,7 @@ def _dropped(call: Call, input: Tensor, p: float, training: bool, inplace: bool,
 
 
 def _scaled(input: Tensor, keep: Tensor, p: float) -> Tensor:
-    return input * keep * (1 / (1 - p))
+    return input * (keep.to(input.dtype) * (1 / (1 - p)))
 
 
 def _alpha_dropped(call: Call, input: Tensor, p: float, training: bool, inplace: bool, shape: Sequence[int]) -> Tensor:

@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -218,7 +219,8 @@ def is_draw(node: fx.Node) -> bool:
 
 
 def describe(node: fx.Node) -> str:
-    """An operator, and the line that called it."""
-    trace = node.meta.get("stack_trace") or ""
-    lines = [line.strip() for line in trace.splitlines() if line.strip()]
-    return f"{node.target} ({' '.join(lines[-2:])})" if lines else str(node.target)
+    """An operator, and the last line outside of torch that led to it."""
+    lines = iter((node.meta.get("stack_trace") or "").splitlines())
+    frames = [(line.strip(), next(lines, "").strip()) for line in lines if line.lstrip().startswith("File ")]
+    users = [frame for frame in frames if str(Path(torch.__file__).parent) not in frame[0]]
+    return f"{node.target} ({': '.join(users[-1])})" if users else str(node.target)
