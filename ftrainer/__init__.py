@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from ftrainer.builtins import builtin_registry
     from ftrainer.engine.inference import evaluate, predict, to_module
     from ftrainer.engine.loop import fit, iterate
+    from ftrainer.engine.replicas import replicate
     from ftrainer.experiment import build, run_experiment
     from ftrainer.functional.jit import jit
+    from ftrainer.functional.replicate import member, stack, unstack
     from ftrainer.functional.state import TrainState
     from ftrainer.model import from_module
     from registry import ConfigError, Registry
@@ -27,9 +29,13 @@ _HOMES = {
     "from_module": "ftrainer.model",
     "iterate": "ftrainer.engine.loop",
     "jit": "ftrainer.functional.jit",
+    "member": "ftrainer.functional.replicate",
     "predict": "ftrainer.engine.inference",
+    "replicate": "ftrainer.engine.replicas",
     "run_experiment": "ftrainer.experiment",
+    "stack": "ftrainer.functional.replicate",
     "to_module": "ftrainer.engine.inference",
+    "unstack": "ftrainer.functional.replicate",
 }
 """Where each name lives. It is imported when first asked for, so that `ftrainer --help` does not load torch."""
 
@@ -44,9 +50,13 @@ __all__ = [
     "from_module",
     "iterate",
     "jit",
+    "member",
     "predict",
+    "replicate",
     "run_experiment",
+    "stack",
     "to_module",
+    "unstack",
 ]
 
 
