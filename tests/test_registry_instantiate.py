@@ -370,9 +370,25 @@ def test_what_is_not_frozen_is_refused_by_field(value: Any, obstacle: str) -> No
 
 @pytest.mark.parametrize(
     "value",
-    [1, "a", None, 1.5, (1, "a"), frozendict(a=1), Colour.RED, torch.float32, torch.device("cpu"), min, Bare, Path("a"),
-     FrozenData((1, 2)), frozenset([1]), Wheel(radius=1.0), Wheel(radius=1.0).__attrs_post_init__],
-)  # fmt: skip
+    [
+        1,
+        "a",
+        None,
+        1.5,
+        (1, "a"),
+        frozendict(a=1),
+        Colour.RED,
+        torch.float32,
+        torch.device("cpu"),
+        min,
+        Bare,
+        Path("a"),
+        FrozenData((1, 2)),
+        frozenset([1]),
+        Wheel(radius=1.0),
+        Wheel(radius=1.0).__attrs_post_init__,
+    ],
+)
 def test_what_is_frozen_passes(value: Any) -> None:
     registry = Registry().register("made", lambda: Keeps(value=value))
     assert instantiate(registry, {"_type_": "made"}) == Keeps(value=value)

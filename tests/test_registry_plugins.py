@@ -75,10 +75,16 @@ def test_an_installed_plugin_is_loaded_by_its_name_and_only_then() -> None:
 @pytest.mark.parametrize(
     ("imports", "message"),
     [
-        (["plugs.silent"], r"plugs.silent.register returned no registry; found None \(.*: write `return registry.register"),
+        (
+            ["plugs.silent"],
+            r"plugs.silent.register returned no registry; found None \(.*: write `return registry.register",
+        ),
         (["plugs.wrong"], r"imports\[0\]: plugs.wrong.register returned no registry; found a int"),
         (["plugs.bare"], r"imports\[0\]: plugs.bare is no plugin: it has no function `register` \(add `def register"),
-        (["plugs.good", "plugs.again"], r"imports\[1\]: the key 'thing.half' is registered twice: by plugs.good.Half .* and .*dict"),
+        (
+            ["plugs.good", "plugs.again"],
+            r"imports\[1\]: the key 'thing.half' is registered twice: by plugs.good.Half .* and .*dict",
+        ),
         (["plugs.broken"], r"importing 'plugs.broken' failed: .*never closed"),
         (["plugs.needs"], r"importing 'plugs.needs' failed: no module named 'surely_not_installed'"),
         (["plugs.picky"], r"importing 'plugs.picky' failed: cannot import name 'surely_not_there'"),
@@ -91,7 +97,7 @@ def test_an_installed_plugin_is_loaded_by_its_name_and_only_then() -> None:
         ([""], r"imports\[0\]: is no module name; found ''"),
         (["os"], r"imports\[0\]: lies outside settings.allowed_import_prefixes; found 'os'; expected under plugs"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_import_says_what_to_do(imports: object, message: str) -> None:
     refused(imports, message)
 

@@ -50,8 +50,8 @@ def _files_near(path: Path) -> tuple[str, ...]:
     folder = path.parent
     if not folder.is_dir():
         return ()
-    names = [entry.name for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml")]
-    return tuple(_shown(folder / name) for name in nearest(path.name, names))
+    names = {entry.stem: entry.name for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml")}
+    return tuple(_shown(folder / names[stem]) for stem in nearest(path.stem, names))
 
 
 def layers(path: Path, issues: list[Issue]) -> list[Node]:

@@ -95,12 +95,12 @@ class _Interpolator:
         target = self.value_of(node, path, expression)
         step = Origin("interpolation", node.place, node.value)
         history = (*node.history, step, *target.history, *([target.origin()] if target.place else []))
-        return attrs.evolve(target, place=node.place, key=node.key, history=history, how=node.how)
+        shown = None if target.shown is None else node.value
+        return attrs.evolve(target, place=node.place, key=node.key, history=history, how=node.how, shown=shown)
 
     def embedded(self, node: Node, path: ConfigPath, expressions: list[Expression]) -> Node:
         """`${…}` inside text: the value becomes text."""
         parts: list[str] = []
-        shown: list[str] = []
         secrets: tuple[str, ...] = ()
         history = [*node.history, Origin("interpolation", node.place, node.value)]
         position = 0
@@ -109,24 +109,21 @@ class _Interpolator:
             if isinstance(target.value, (dict, list)):
                 problem = f"${{{expression.text}}} stands inside text, and is {kind(target.value)}"
                 raise self.failure(node, path, problem, offset=expression.start)
-            before = unescape(node.value[position : expression.start])
-            parts += [before, scalar_text(target.value)]
-            shown += [before, scalar_text(target.value) if target.shown is None else target.shown]
+            parts += [unescape(node.value[position : expression.start]), scalar_text(target.value)]
             secrets = (*secrets, *target.secrets)
             history += [target.origin()] if target.place else []
             position = expression.end
-        rest = unescape(node.value[position:])
-        text = "".join([*parts, rest])
+        text = "".join([*parts, unescape(node.value[position:])])
         if len(text) > MAX_TEXT:
             raise self.failure(node, path, f"interpolations make a text of more than {MAX_TEXT} characters")
-        hidden = "".join([*shown, rest]) if secrets else None
-        return attrs.evolve(node, value=text, secrets=secrets, shown=hidden, history=tuple(history))
+        shown = node.value if secrets else None
+        return attrs.evolve(node, value=text, secrets=secrets, shown=shown, history=tuple(history))
 
     def value_of(self, node: Node, path: ConfigPath, expression: Expression) -> Node:
-        text = expression.text.strip()
+        text = expression.text.lstrip()
         if text.startswith("env:"):
             return self.from_env(node, path, expression, text.removeprefix("env:"))
-        return self.from_path(node, path, expression, text)
+        return self.from_path(node, path, expression, text.rstrip())
 
     def from_env(self, node: Node, path: ConfigPath, expression: Expression, text: str) -> Node:
         at = expression.start

@@ -12,6 +12,7 @@ from registry.issue import ConfigError, ConfigPath, Issue, Mark
 
 MAX_DEPTH = 100
 MAX_NODES = 200_000
+EXPLODES = f"aliases, templates or interpolations expand to more than {MAX_NODES} values"
 
 _HALF = re.compile("[\ud800-\udfff]")
 _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
@@ -205,15 +206,14 @@ def refuse_explosion(root: Node) -> None:
     Raises:
         ConfigError: written out, the tree has too many values or too many levels.
     """
-    size, depth = _measure(root)
+    size, depth = measure(root)
     if depth > MAX_DEPTH:
         raise ConfigError([too_deep(())])
     if size > MAX_NODES:
-        problem = f"aliases, templates or interpolations expand to more than {MAX_NODES} values"
-        raise ConfigError([Issue(problem=problem)])
+        raise ConfigError([Issue(problem=EXPLODES)])
 
 
-def _measure(root: Node) -> tuple[int, int]:
+def measure(root: Node) -> tuple[int, int]:
     """Values and levels of a tree; parts that are shared are walked once, and without recursion."""
     known: dict[int, tuple[int, int]] = {}
     stack = [(root, False)]

@@ -103,10 +103,16 @@ def _from_text(text: str) -> Override | Issue:
     except ConfigError as error:
         issues += error.issues
     if issues:
-        return attrs.evolve(issues[0], path=path, where=Place(source, 1, len(name) + 2, len(value)).mark())
+        return _moved_issue(attrs.evolve(issues[0], path=issues[0].path or path), source, len(name) + 1)
     if not value.strip():
         node = Node(value=None, how="override")
     return Override(path=path, node=_moved(node, source, len(name) + 1), keys=keys, where=keys[0])
+
+
+def _moved_issue(issue: Issue, source: Source, columns: int) -> Issue:
+    if issue.where is None or issue.where.line > 1:
+        return attrs.evolve(issue, where=Place(source, 1, columns + 1, len(source.text) - columns).mark())
+    return attrs.evolve(issue, where=attrs.evolve(issue.where, column=issue.where.column + columns, text=source.text))
 
 
 def _moved(node: Node, source: Source, columns: int) -> Node:

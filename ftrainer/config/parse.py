@@ -46,20 +46,13 @@ def _events(source: Source) -> Iterator[Any]:
     except yaml.MarkedYAMLError as error:
         raise ConfigError([_syntax_issue(source, error)]) from error
     except yaml.reader.ReaderError as error:
-        before = source.text[: error.position] if isinstance(error.position, int) else ""
+        before = source.text[: error.position]
         place = Place(source, before.count("\n") + 1, len(before) - before.rfind("\n"))
-        problem = (
-            f"holds the character U+{ord(error.character):04X}, which YAML does not allow"
-            if _is_char(error)
-            else "is no text"
-        )
+        code = error.character if isinstance(error.character, int) else ord(error.character)
+        problem = f"holds the character U+{code:04X}, which YAML does not allow"
         raise ConfigError([Issue(problem=problem, where=place.mark())]) from error
     except UnicodeEncodeError as error:
         raise ConfigError([Issue(problem="holds half a surrogate pair, which is no character")]) from error
-
-
-def _is_char(error: yaml.reader.ReaderError) -> bool:
-    return isinstance(error.character, str) and len(error.character) == 1
 
 
 def _syntax_issue(source: Source, error: yaml.MarkedYAMLError) -> Issue:
@@ -69,10 +62,10 @@ def _syntax_issue(source: Source, error: yaml.MarkedYAMLError) -> Issue:
     if _TABBED.match(text):
         problem, hint = "a tab in the indentation", "indent with spaces"
         return Issue(problem=problem, hint=hint, where=Place(source, line, text.index("\t") + 1).mark())
-    about = f" {error.context}" if error.context else ""
+    about = f" {error.context}:" if error.context else ""
     hint_text = 'inside { } and [ ] write "${…}" in quotes' if "${" in text else None
     return Issue(
-        problem=f"is no YAML:{about}: {error.problem}", hint=hint_text, where=Place(source, line, column).mark()
+        problem=f"is no YAML:{about} {error.problem}", hint=hint_text, where=Place(source, line, column).mark()
     )
 
 

@@ -107,12 +107,11 @@ class ResolvedConfig:
         if issue.where is None:
             place = _place_of(node, missing=bool(rest), at_key=issue.at == "key")
             issue = attrs.evolve(issue, where=place.mark() if place else None)
-        return self._without_secrets(issue, node)
+        return self._without_secrets(issue, _secrets(node) if not rest else set())
 
-    def _without_secrets(self, issue: Issue, node: Node) -> Issue:
+    def _without_secrets(self, issue: Issue, own: set[str]) -> Issue:
         if not self.secrets:
             return issue
-        own = _secrets(node)
         hide = [text for text in self.secrets if len(text) >= 3 or text in own]
         if issue.found is not None and any(text in issue.found for text in hide):
             issue = attrs.evolve(issue, found=HIDDEN)

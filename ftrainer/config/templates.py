@@ -9,7 +9,7 @@ import attrs
 from registry.issue import ConfigError, ConfigPath, Issue, nearest
 
 from .merge import merge, settle
-from .node import MAX_DEPTH, Node, Origin, kind
+from .node import EXPLODES, MAX_DEPTH, MAX_NODES, Node, Origin, kind, measure
 
 
 def expand_templates(root: Node) -> Node:
@@ -43,6 +43,7 @@ class _Expander:
     done: dict[str, Node] = attrs.field(factory=dict)
     issues: list[Issue] = attrs.field(factory=list)
     depths: list[int] = attrs.field(factory=list)
+    expanded: int = 0
 
     def refuse(self, node: Node, path: ConfigPath, problem: str, found: str | None = None, **details: Any) -> None:
         where = node.place.mark() if node.place else None
@@ -97,6 +98,9 @@ class _Expander:
         if not isinstance(template.value, dict):
             self.refuse(self.templates[name], ("templates", name), "a template is a mapping", kind(template.value))
             return own
+        self.expanded += measure(template)[0]
+        if self.expanded > MAX_NODES:
+            raise ConfigError([*self.issues, Issue(path=place, problem=EXPLODES)])
         step = Origin("template", asked.place, name)
         return attrs.evolve(merge(_stamped(template, step), own, path, self.issues), key=node.key)
 
