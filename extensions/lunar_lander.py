@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,14 @@ except ImportError as error:
     raise ImportError("extensions.lunar_lander needs gymnasium[box2d] and h5py: pip install 'ftrainer[rl]'") from error
 
 import numpy as np
-import torch
 
-from ftrainer import to_module
-from ftrainer.api import EpisodesSpec, Examples, TrainState
+from ftrainer.api import EpisodesSpec, Examples
 from registry import Registry, component, invalid
 
+from .simulator import JUDGE, STRIDE, Simulate
+
 ENVIRONMENT = "LunarLander-v3"
-N_ACTIONS = 2
 SOLVED = 200.0  # the return from which gymnasium's documentation calls an episode a solution
-JUDGE = 2**30  # environment seeds from here on judge, those below it collect
-STRIDE = 10_000  # environment seeds to each seed of a configuration
 Mixture = tuple[tuple[int, float], ...]
 
 
@@ -166,97 +163,18 @@ def read_origin(path: Path) -> dict[str, str]:
         return {name: str(value) for name, value in root.attrs.items()}
 
 
-@component
-class Simulate:
-    """Fly the trained policy through episodes that no demonstration has seen.
-
-    Attributes:
-        episodes: how many.
-        seed: decides landscapes and starts; never those of `data.lunar_lander`, whatever its seed.
-    """
-
-    episodes: int = 20
-    seed: int = 0
-
-    def __attrs_post_init__(self) -> None:
-        if not 1 <= self.episodes <= STRIDE:
-            raise invalid("out of range", "episodes", found=str(self.episodes), expected=f"1 to {STRIDE}")
-        if not 0 <= self.seed < JUDGE // STRIDE:
-            raise invalid("out of range", "seed", found=str(self.seed), expected=f"0 to {JUDGE // STRIDE - 1}")
-
-    def evaluate(self, state: TrainState) -> dict[str, float]:
-        """Mean and standard deviation of the return, the share of returns that solve the task, the mean length."""
-        returns, lengths = fly(make_policy(to_module(state)), self.episodes, JUDGE + self.seed * STRIDE)
-        return {
-            "return": float(returns.mean()),
-            "return_std": float(returns.std()),
-            "success": float((returns >= SOLVED).mean()),
-            "length": float(lengths.mean()),
-        }
-
-
-Policy = Callable[[np.ndarray], np.ndarray]
-
-
-def make_policy(module: torch.nn.Module) -> Policy:
-    """A module over tensors as a function over arrays: observations (B, 8) to actions (B, 2) in [-1, 1].
-
-    Raises:
-        ValueError: when called, if the module gives something else.
-    """
-    example = next(iter(module.parameters()))
-
-    def act(observations: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            actions = module(torch.from_numpy(observations).to(example.device, example.dtype))
-        if not isinstance(actions, torch.Tensor) or actions.shape != (len(observations), N_ACTIONS):
-            found = f"shape {tuple(actions.shape)}" if isinstance(actions, torch.Tensor) else type(actions).__name__
-            raise ValueError(f"{ENVIRONMENT} takes actions of shape {(len(observations), N_ACTIONS)}; found {found}")
-        return actions.clamp(-1, 1).to("cpu", torch.float32).numpy()
-
-    return act
-
-
-class Once(gym.Wrapper[Any, Any, Any, Any]):
-    """One episode and its record. After its end the environment stands still, so that its neighbours can finish."""
-
-    total, length, ended = 0.0, 0, False
-
-    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Start the episode."""
-        self.total, self.length, self.ended = 0.0, 0, False
-        self.observation, info = super().reset(**kwargs)
-        return self.observation, info
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """One step, or none after the end; the end is told by `ended` alone, so nobody resets the environment."""
-        if self.ended:
-            return self.observation, 0.0, False, False, {}
-        self.observation, reward, terminated, truncated, info = super().step(action)
-        self.total, self.length, self.ended = self.total + float(reward), self.length + 1, terminated or truncated
-        return self.observation, float(reward), False, False, info
-
-
-def fly(policy: Policy, episodes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """One episode in each of several environments, side by side.
+def simulator(episodes: int = 20, seed: int = 0, execute: int = 1, history: int = 1, render: bool = False) -> Simulate:
+    """The environment of the demonstrations as a judge (`eval.lunar_lander`); a return of 200 is a success.
 
     Args:
-        policy: observations (B, 8) float32 to actions (B, 2).
-        episodes: how many.
-        seed: of the first environment; the others count on from it.
-
-    Returns:
-        returns and lengths, (episodes,) each.
+        episodes, seed, execute, history, render: as for `eval.gymnasium`. No demonstration starts as they do.
     """
-    environments = gym.vector.SyncVectorEnv([lambda: Once(gym.make(ENVIRONMENT, continuous=True))] * episodes)
-    observations, _ = environments.reset(seed=seed)
-    while not all(environments.get_attr("ended")):
-        observations, *_ = environments.step(policy(observations))
-    returns, lengths = (np.array(environments.get_attr(name)) for name in ("total", "length"))
-    environments.close()
-    return returns, lengths
+    return Simulate(
+        environment=ENVIRONMENT, options={"continuous": True}, solved=SOLVED,
+        episodes=episodes, seed=seed, execute=execute, history=history, render=render,
+    )  # fmt: skip
 
 
 def register(registry: Registry) -> Registry:
     """What `imports: [extensions.lunar_lander]` adds."""
-    return registry.register("data.lunar_lander", Demonstrations).register("eval.lunar_lander", Simulate)
+    return registry.register("data.lunar_lander", Demonstrations).register("eval.lunar_lander", simulator)

@@ -38,10 +38,15 @@ from ftrainer.functional.events import (
 from ftrainer.functional.redirect import redirect
 from ftrainer.functional.state import Program, StepPolicy, TrainState, Tree, with_hyper
 from ftrainer.functional.step import Aux, Context, Phase, Track, Transform
+from ftrainer.model.blocks.gaussian_head import log_prob
+from ftrainer.model.blocks.mlp import MLP
+from ftrainer.model.blocks.normalize import Normalize
+from ftrainer.model.build import torch_model
 from registry import Deferred, Plain, Registry, component, invalid, traceable
 
 __all__ = [
     "IO",
+    "MLP",
     "Aux",
     "Batch",
     "Callback",
@@ -65,6 +70,7 @@ __all__ = [
     "MemorySpec",
     "Metric",
     "Model",
+    "Normalize",
     "Phase",
     "Plain",
     "Program",
@@ -87,11 +93,13 @@ __all__ = [
     "component",
     "in_memory",
     "invalid",
+    "log_prob",
     "pytree",
     "random",
     "redirect",
     "scheduled",
     "step",
+    "torch_model",
     "traceable",
     "with_hyper",
 ]

@@ -18,7 +18,8 @@ pytest.importorskip("gymnasium.envs.box2d.lunar_lander", reason="needs the extra
 h5py = pytest.importorskip("h5py", reason="needs the extra rl")
 
 from extensions import lunar_lander  # noqa: E402
-from extensions.lunar_lander import Demonstrations, Simulate, collect, fly, make_policy, write_episodes  # noqa: E402
+from extensions.lunar_lander import Demonstrations, collect, simulator, write_episodes  # noqa: E402
+from extensions.simulator import JUDGE  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +33,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def spec(path: Path | None, **options: Any) -> Demonstrations:
     defaults = {"episodes": [[2, 0.0], [1, 0.5]], "batch_size": 32, "path": None if path is None else str(path)}
     return Demonstrations(**defaults | options)
-
-
-class Expert(torch.nn.Module):
-    """Gymnasium's heuristic for continuous engines, over a batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain = torch.nn.Parameter(torch.tensor(20.0))
-
-    def forward(self, s: torch.Tensor) -> torch.Tensor:
-        angle = (s[:, 0] * 0.5 + s[:, 2]).clamp(-0.4, 0.4)
-        turn, rise = (angle - s[:, 4]) * 0.5 - s[:, 5], (0.55 * s[:, 0].abs() - s[:, 1]) * 0.5 - s[:, 3] * 0.5
-        landed = (s[:, 6] + s[:, 7]) > 0
-        turn, rise = torch.where(landed, 0.0, turn), torch.where(landed, -s[:, 3] * 0.5, rise)
-        return torch.stack([rise * self.gain - 1, -turn * self.gain], dim=1)
 
 
 def test_the_file_is_in_minaris_layout(file: Path) -> None:
@@ -124,34 +110,6 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
         spec(tmp_path / "t.hdf5").load()
 
 
-def test_the_expert_solves_every_episode_in_the_simulator() -> None:
-    returns, lengths = fly(make_policy(Expert()), 6, lunar_lander.JUDGE)
-    assert (returns > 200).all()
-    assert len(set(returns)) == 6
-    assert (lengths < 1000).all()
-
-
-def test_side_by_side_is_one_after_the_other() -> None:
-    policy = make_policy(Expert())
-    together = fly(policy, 3, 100)
-    alone = [fly(policy, 1, 100 + k) for k in range(3)]
-    assert together[0].tolist() == pytest.approx([float(returns[0]) for returns, _ in alone], abs=1e-3)
-    assert together[1].tolist() == [lengths[0] for _, lengths in alone]
-
-
-@pytest.mark.parametrize(
-    ("head", "found"),
-    [(torch.nn.Linear(8, 3), r"shape \(4, 3\)"), (torch.nn.LSTM(8, 2), "tuple")],
-)
-def test_a_policy_that_does_not_fit_the_environment(head: torch.nn.Module, found: str) -> None:
-    with pytest.raises(ValueError, match=rf"LunarLander-v3 takes actions of shape \(4, 2\); found {found}"):
-        fly(make_policy(head), 4, 100)
-
-
-def test_policies_in_float64_fly_too() -> None:
-    assert fly(make_policy(Expert().double()), 1, 100)[0][0] > 200
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -168,12 +126,12 @@ def test_demonstrations_that_do_not_fit(options: dict[str, Any], message: str) -
         spec(None, **options)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"), [({"episodes": 0}, "episodes: out of range"), ({"seed": 2**30}, "seed: out of range")]
-)
-def test_judges_that_do_not_fit(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Simulate(**options)
+def test_no_episode_of_the_judge_was_demonstrated() -> None:
+    judge = simulator(episodes=1)
+    assert judge.solved == 200
+    start, _ = judge.make().reset(seed=JUDGE)
+    again = [next(collect(((1, 0.0),), seed))["observations"][0] for seed in range(3)]
+    assert not any(np.array_equal(start, other) for other in again)
 
 
 def test_register_adds_the_two_keys() -> None:

@@ -22,7 +22,10 @@ __all__ = ["Batch", "Callback", "Context", "Data", "DataSpec", "Evaluator", "IO"
 class Model(Protocol):
     """Architecture as pure functions."""
 
-    inputs: tuple[str, ...]
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the model's inputs."""
+        ...
 
     def init(self, key: Tensor, example: Mapping[str, Any], statistics: Mapping[str, Any] | None = None) -> tuple[Tree, Tree]:
         """Parameters and buffers, `{dotted name: tensor}` each, drawn from `key`; `example` is one batch's model inputs."""
