@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ftrainer.components.base import IO, Batch, Loss, Metric, Model, Schedule
@@ -53,7 +54,7 @@ class Supervised:
         with redirect(None):
             outputs = learner.predict(state, learner.io.inputs(batch))
         targets, mask = learner.io.targets(batch), sample_mask(batch)
-        count = step.batch_size(batch) if mask is None else mask.sum()
+        count = torch.full_like(state.step, step.batch_size(batch)) if mask is None else mask.sum()
         result = {"loss": learner.loss(outputs, targets, mask), "count": count}
         return result if not learner.metrics else {**result, "examples": (outputs, targets, mask)}
 
