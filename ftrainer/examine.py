@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,7 @@ def examine(
     registry = _registry(resolved, builtin_registry() if registry is None else registry, issues)
     _add(issues, _raised(lambda: validate_specs(resolved, registry)))
     _add(issues, _model_issues(resolved, registry))
-    if not issues:
-        _add(issues, _component_issues(resolved, registry))
+    _add(issues, _component_issues(resolved, registry, {issue.path[0] for issue in issues if issue.path}))
     if issues:
         raise resolved.located(ConfigError(issues))
     return resolved, registry
@@ -67,11 +66,11 @@ def _model_issues(resolved: ResolvedConfig, registry: Registry) -> Sequence[Issu
     return post_model_issues(resolved, registry, model.inputs)
 
 
-def _component_issues(resolved: ResolvedConfig, registry: Registry) -> Sequence[Issue]:
-    """What components say about their own fields; the learner is built only where all its parts could be."""
-    names = [name for name in SECTIONS if name != "learner"]
+def _component_issues(resolved: ResolvedConfig, registry: Registry, broken: Collection[str | int]) -> Sequence[Issue]:
+    """What components say about their own fields, those in broken sections left out; the learner needs all others."""
+    names = [name for name in SECTIONS if name != "learner" and name not in broken]
     issues = [i for name in names for i in _raised(partial(instantiate, registry, part(resolved, name), (name,)))]
-    if issues:
+    if issues or broken:
         return issues
     model = build_model(registry, resolved.data["model"])
     return _raised(lambda: instantiate_value(resolved, registry, model))
