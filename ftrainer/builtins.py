@@ -13,6 +13,7 @@ from ftrainer.components.data.dataloader import Loader
 from ftrainer.components.data.hdf5_episodes import HDF5Episodes
 from ftrainer.components.data.parquet import Parquet
 from ftrainer.components.data.random_regression import RandomRegression
+from ftrainer.components.data.transforms import GaussianNoise, RandomFlip, RandomShift
 from ftrainer.components.io import mapping
 from ftrainer.components.learners.supervised import Supervised
 from ftrainer.components.loggers.csv import CsvLogger
@@ -94,6 +95,9 @@ DATA: dict[str, Callable[..., Any]] = {
     "data.hdf5_episodes": HDF5Episodes,
     "data.parquet": Parquet,
     "data.random_regression": RandomRegression,
+    "transform.gaussian_noise": GaussianNoise,
+    "transform.random_flip": RandomFlip,
+    "transform.random_shift": RandomShift,
 }
 
 IO: dict[str, Callable[..., Any]] = {"io.mapping": mapping}
@@ -203,6 +207,19 @@ def builtin_registry() -> Registry:
     True
     """
     registry = Registry()
-    for section in (DATA, IO, MODELS, LOSSES, OPTIMIZERS, SCHEDULES, LEARNERS, TRAINERS, METRICS, EVALUATORS, CALLBACKS, LOGGERS):
+    for section in (
+        DATA,
+        IO,
+        MODELS,
+        LOSSES,
+        OPTIMIZERS,
+        SCHEDULES,
+        LEARNERS,
+        TRAINERS,
+        METRICS,
+        EVALUATORS,
+        CALLBACKS,
+        LOGGERS,
+    ):
         registry = registry.register_all(section)
     return registry.register_all(OPS, check="best_effort")
