@@ -1,14 +1,33 @@
-"""How the members of a stack share calls: all in one, in chunks, or one after another."""
+"""How the members of a stack share calls: all in one, in chunks, or one after another; by memory and by the clock."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import torch
 
-from ftrainer.components.base import Data
+from ftrainer.functional.liveness import peak_bytes, tree_bytes
+from ftrainer.functional.replicate import member, share
 from ftrainer.functional.state import TrainState
+from registry.issue import invalid
+
+log = logging.getLogger("ftrainer.run")
+
+USABLE = 0.8
+"""The share of free memory that members may take."""
+BLIND_FACTOR = 4
+"""Bytes of a step for each byte of state, where the step cannot be traced to be asked."""
+TRIAL_SECONDS, TRIAL_CALLS = 0.5, 25
+"""When the trial of two strategies ends: after so long, or after so many calls of each."""
+
+Clocked = Callable[[str], float]
+"""Runs one step of all members by a strategy and says how many seconds it took."""
 
 
 @attrs.frozen(kw_only=True)
@@ -18,7 +37,7 @@ class Layout:
     Attributes:
         strategy: `vmap` moves up to `chunk` members with one call, `loop` one.
         chunk: members in a call.
-        why: what decided, as JSON data: seconds of the trial, bytes of the estimate.
+        why: what decided, as JSON data: bytes of the estimate, seconds of the trial.
     """
 
     strategy: Literal["vmap", "loop"] = "vmap"
@@ -36,6 +55,137 @@ class Layout:
         return [slice(at, min(at + self.chunk, n_members)) for at in range(0, n_members, self.chunk)]
 
 
-def decide(state: TrainState, data: Data) -> Layout:
-    """All members in one call."""
-    return Layout(chunk=len(state.program.members))
+def decide(state: TrainState, batch: Any, clocked: Callable[[int], Clocked]) -> Layout:
+    """The layout that the settings of `replicate:` ask for; what they leave open is estimated and timed.
+
+    Args:
+        state: a stack; not changed.
+        batch: one of its batches.
+        clocked: makes the clock of a trial with chunks of some size.
+    """
+    settings, n_members = state.program.replicate, len(state.program.members)
+    if settings.strategy == "loop" or n_members == 1:
+        return Layout(strategy="loop", chunk=1)
+    chunk, why = chunk_size(state, batch) if settings.chunk == "auto" else (min(settings.chunk, n_members), {})
+    if settings.strategy == "vmap":
+        return Layout(strategy="vmap", chunk=chunk, why=why)
+    seconds = trial(clocked(chunk))
+    strategy = min(seconds, key=lambda name: seconds[name])
+    log.info("replicate.strategy: %s, since a step of all members took %s", strategy,
+             ", ".join(f"{1e3 * took:.3g} ms by {name}" for name, took in seconds.items()))  # fmt: skip
+    why = {**why, "seconds_per_step": seconds}
+    return Layout(strategy="loop", chunk=1, why=why) if strategy == "loop" else Layout(chunk=chunk, why=why)
+
+
+def trial(clocked: Clocked) -> dict[str, float]:
+    """Median seconds of a step of all members by each strategy, taken in turns after a warm-up."""
+    took: dict[str, list[float]] = {"vmap": [], "loop": []}
+    for name in took:
+        clocked(name)  # traces and compiles
+        clocked(name)
+    start = time.perf_counter()
+    while len(took["loop"]) < 3 or (time.perf_counter() - start < TRIAL_SECONDS and len(took["loop"]) < TRIAL_CALLS):
+        for name, seconds in took.items():
+            seconds.append(clocked(name))
+    return {name: statistics.median(seconds) for name, seconds in took.items()}
+
+
+def chunk_size(state: TrainState, batch: Any) -> tuple[int, dict[str, Any]]:
+    """How many members fit into one call, and the figures behind it.
+
+    Raises:
+        ConfigError: not even one does.
+    """
+    n_members, free = len(state.program.members), free_bytes(state.step.device)
+    per_member = step_bytes(member(state, 0), share(batch, 0))
+    return fitting(n_members, per_member, free), {"bytes_per_member": per_member, "free_bytes": free}
+
+
+def fitting(n_members: int, per_member: int, free: int) -> int:
+    """How many members one call can move.
+
+    Args:
+        n_members: that there are.
+        per_member: bytes that a member's step takes.
+        free: bytes that there are.
+
+    Raises:
+        ConfigError: not even one can be moved.
+
+    >>> fitting(64, 2**20, 2**30), fitting(64, 2**26, 2**30)
+    (64, 12)
+    """
+    chunk = min(n_members, int(USABLE * free / max(per_member, 1)))
+    if chunk < 1:
+        raise invalid("one step of one member does not fit into memory", "replicate", "chunk",
+                      found=f"{bytes_text(per_member)} needed", expected=f"{bytes_text(free)} are free")  # fmt: skip
+    if chunk < n_members:
+        sizes = f"a member's step takes {bytes_text(per_member)} of {bytes_text(free)}"
+        log.info("replicate.chunk: %d of %d members, since %s", chunk, n_members, sizes)
+    return chunk
+
+
+def step_bytes(state: TrainState, batch: Any) -> int:
+    """What one step of a plain state takes besides the state: gradients, activations, results."""
+    if state.program.run.compile == "eager":
+        return BLIND_FACTOR * tree_bytes(state)
+    learner = state.program.learner
+    slim = attrs.evolve(state, program=state.program.step_part())
+    return peak_bytes(lambda s, b: learner.update(s, b), slim, batch) + tree_bytes(batch)
+
+
+def check_room(state: TrainState, n_members: int) -> None:
+    """Refuse more members than memory can hold twice: while they are stacked, and whenever a checkpoint is written.
+
+    Args:
+        state: one member's.
+        n_members: how many there will be.
+
+    Raises:
+        ConfigError: there is no room; it says how many there would be room for.
+    """
+    each, free = tree_bytes(state), free_bytes(state.step.device)
+    if 2 * n_members * each > USABLE * free:
+        room = int(USABLE * free / (2 * each))
+        raise invalid("more members than memory can hold", "replicate",
+                      found=f"{n_members} members of {bytes_text(each)}, twice: {bytes_text(2 * n_members * each)}",
+                      expected=f"at most {room} members, since {bytes_text(free)} are free")  # fmt: skip
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device, by the narrowest limit that the system tells of."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    found = [
+        room for room in (system_room(Path("/proc/meminfo")), group_room(Path("/sys/fs/cgroup"))) if room is not None
+    ]
+    return min(found, default=2**40)
+
+
+def system_room(meminfo: Path) -> int | None:
+    """What Linux says is available; None on other systems."""
+    if not meminfo.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
+
+
+def group_room(folder: Path) -> int | None:
+    """What a container's limit leaves; None where there is no limit."""
+    limit, used = folder / "memory.max", folder / "memory.current"
+    if not limit.is_file() or not used.is_file() or limit.read_text().strip() == "max":
+        return None
+    return max(0, int(limit.read_text()) - int(used.read_text()))
+
+
+def bytes_text(n: float) -> str:
+    """A size as a person reads it.
+
+    >>> bytes_text(1536), bytes_text(3 * 2**30)
+    ('1.5 KiB', '3 GiB')
+    """
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if n < 1024:
+            return f"{n:.3g} {unit}"
+        n /= 1024
+    return f"{n:.3g} TiB"

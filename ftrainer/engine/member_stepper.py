@@ -11,14 +11,11 @@ import torch
 from torch import Tensor
 
 from ftrainer.functional import pytree
-from ftrainer.functional.replicate import ACTIVE, Own, resting, together
+from ftrainer.functional.replicate import ACTIVE, Where, resting, share, together
 from ftrainer.functional.state import TrainState
 
 from .layout import Layout
 from .stepper import Stepper, accumulate, evaluate, update
-
-Where = int | slice
-"""A lane's place on the axis of members: one of them, or several side by side."""
 
 ALONE: Mapping[Any, Any] = MappingProxyType(
     {update: resting(update), accumulate: resting(accumulate), evaluate: evaluate}
@@ -104,11 +101,3 @@ class Lane:
         if running or fn not in self._last:
             self._last[fn] = self.stepper(fn, share(batch, self.where))
         return self._last[fn]
-
-
-def share(batch: Any, where: Where) -> Any:
-    """A lane's batches out of those of all members; a common batch as it is."""
-    if not isinstance(batch, Own):
-        return batch
-    own = pytree.map(lambda leaf: leaf[where] if isinstance(leaf, Tensor) else leaf, batch.batch)
-    return own if isinstance(where, int) else Own(own)

@@ -19,6 +19,7 @@ from registry.issue import ConfigError, invalid
 from registry.spec import thaw
 
 from .accelerator import pick_device
+from .layout import check_room
 from .member_data import with_seed
 from .start import LazyStatistics, initial_state
 
@@ -79,7 +80,9 @@ def stacked(program: Program, data: Data) -> TrainState:
     statistics = LazyStatistics(data) if isinstance(data, MemoryData) else None
     seeds = [member.run.seed if own else members[0].run.seed for member in members]
     ordered = [with_seed(data, seed) for seed in seeds]
-    states = [initial_state(each, order, statistics) for each, order in zip(members, ordered, strict=True)]
+    states = [initial_state(members[0], ordered[0], statistics)]
+    check_room(states[0], len(members))
+    states += [initial_state(*each, statistics) for each in zip(members[1:], ordered[1:], strict=True)]
     try:
         together = stack(states)
     except StackError as error:

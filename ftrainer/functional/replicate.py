@@ -50,6 +50,18 @@ class Own:
     batch: Any
 
 
+Where = int | slice
+"""A place on the axis of members: one of them, or several side by side."""
+
+
+def share(batch: Any, where: Where) -> Any:
+    """Some members' batches out of those of all; a common batch as it is."""
+    if not isinstance(batch, Own):
+        return batch
+    own = pytree.map(lambda leaf: leaf[where] if isinstance(leaf, Tensor) else leaf, batch.batch)
+    return own if isinstance(where, int) else Own(own)
+
+
 def stack(states: Sequence[TrainState]) -> TrainState:
     """One state out of several plain ones.
 
