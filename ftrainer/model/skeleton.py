@@ -55,7 +55,7 @@ class Skeleton:
         names: tuple[str, ...],
         inputs: Mapping[str, Any],
     ) -> tuple[Any, dict[str, Tensor]]:
-        """Run the module on tensors from outside; returns its output and the buffers as it left them.
+        """Run the module on tensors from outside; returns its output, mappings as dicts, and the buffers it left.
 
         Buffers are copied first: modules write to them in place, inside `torch.func.grad` too.
 
@@ -73,12 +73,19 @@ class Skeleton:
         outputs = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
         for layer in self.recurrent:
             layer._init_flat_weights()
-        return outputs, {name: tensors[name] for name in buffers}
+        return plain(outputs), {name: tensors[name] for name in buffers}
 
     def call_own(self, names: tuple[str, ...], inputs: Mapping[str, Any]) -> Any:
         """Run the module on the tensors that it holds itself."""
         args, kwargs = arguments(self.by_name, names, inputs)
         return self.module(*args, **kwargs)
+
+
+def plain(outputs: Any) -> Any:
+    """Outputs with every mapping a dict: libraries have classes of their own for them, which pytrees do not know."""
+    if isinstance(outputs, Mapping):
+        return {name: plain(value) for name, value in outputs.items()}
+    return type(outputs)(map(plain, outputs)) if type(outputs) in (tuple, list) else outputs
 
 
 def arguments(
