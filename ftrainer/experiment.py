@@ -169,14 +169,19 @@ def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model
         return instantiate(registry, part(resolved, name), (name,), inject)
 
     parts = {"model": model, **{name: made(name) for name in LEARNER_PARTS if name != "model"}}
-    run, trainer = section(resolved, "run", RunSettings), made("trainer")
+    run, trainer, data = section(resolved, "run", RunSettings), made("trainer"), made("data")
     program = Program(
         learner=made("learner", {name: value for name, value in parts.items() if value is not None}),
-        policy=StepPolicy(guard=trainer.guard, clip_norm=trainer.grad_clip_norm, precision=run.precision),
+        policy=StepPolicy(
+            guard=trainer.guard,
+            clip_norm=trainer.grad_clip_norm,
+            precision=run.precision,
+            transforms=getattr(data, "transforms", ()),
+        ),
         run=run,
         trainer=trainer,
         config=resolved.public,
-        data=made("data"),
+        data=data,
         **{name: made(name) for name in LOOP_PARTS},
     )
     return Experiment(resolved=resolved, program=program)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from ftrainer import build, evaluate, fit
 from ftrainer.builtins import builtin_registry
 from ftrainer.components.data.transforms import GaussianNoise, RandomFlip, RandomShift
 from ftrainer.functional import augment, random
@@ -117,3 +119,42 @@ def test_leaves_must_share_their_leading_dimension() -> None:
 def test_fields_are_checked(spec: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         instantiate(builtin_registry(), spec)
+
+
+def run(*transforms: dict[str, Any]) -> tuple[Any, Any]:
+    """A small run whose data names these transforms."""
+    return build(
+        {
+            "run": {"name": "test", "compile": "trace"},
+            "data": {"_type_": "data.random_regression", "batch_size": 8, "steps_per_epoch": 5,
+                     "val_steps_per_epoch": 2, "x_shape": [3], "y_shape": [2], "transforms": list(transforms)},
+            "model": {"sequential": {"layers": [{"_type_": "nn.Linear", "in_features": 3, "out_features": 2}]}},
+            "loss": {"_type_": "loss.torch", "fn": {"_type_": "nn.MSELoss"}},
+            "optimizer": {"_type_": "optim.sgd", "lr": 0.0},
+            "trainer": {"_type_": "trainer.default", "max_steps": 2},
+            "io": {"_type_": "io.mapping", "model_kwargs": {"x": ["x"]}, "targets": {"y": ["y"]}},
+        }
+    )  # fmt: skip
+
+
+def test_the_step_trains_on_transformed_examples_and_evaluation_on_plain_ones() -> None:
+    """The gradient of a linear model is zero on inputs of zero noise only; the loss tells what it was given."""
+    noise = {"_type_": "transform.gaussian_noise", "std": 3.0}
+    (plain, data), (noisy, _) = run(), run(noise)
+    batch = next(iter(data.batches("train", 0)))
+    seen = noisy.program.learner.update(noisy, batch)[1]["loss"]
+    assert seen > 2 * plain.program.learner.update(plain, batch)[1]["loss"]
+    assert torch.equal(seen, noisy.program.learner.update(noisy, batch)[1]["loss"])
+    assert seen != noisy.program.learner.update(attrs.evolve(noisy, tick=noisy.tick + 1), batch)[1]["loss"]
+    assert evaluate(noisy, data) == evaluate(plain, data)
+    assert fit(noisy, data).step == 2
+
+
+def test_transforms_enter_the_compiled_steps_cache_key() -> None:
+    flips = [run({"_type_": "transform.random_flip", "p": p})[0].program.step_part() for p in (0.5, 0.5, 0.1)]
+    assert flips[0] == flips[1] != flips[2]
+
+
+def test_what_is_no_transform_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"data\.transforms\[0\]"):
+        run({"_type_": "nn.Linear", "in_features": 1, "out_features": 1})

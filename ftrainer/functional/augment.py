@@ -12,13 +12,13 @@ from . import pytree
 from .random import fold_in, split
 from .redirect import redirect
 
-Transform = Callable[[Any, Tensor], Any]
+Augmentation = Callable[[Any, Tensor], Any]
 """`(example, key) -> example`, pure; an example is a batch without its leading dimension."""
 HIDDEN = -1
 """What a transform's key is folded with for the draws that it makes through torch."""
 
 
-def apply(transforms: Sequence[Transform], batch: Any, key: Tensor) -> Any:
+def apply(transforms: Sequence[Augmentation], batch: Any, key: Tensor) -> Any:
     """Every example of a batch, transformed in order with randomness of its own.
 
     Args:
@@ -46,7 +46,7 @@ def apply(transforms: Sequence[Transform], batch: Any, key: Tensor) -> Any:
     return vmap(lambda example, own: one(transforms, example, own))(batch, split(key, lengths.pop()))
 
 
-def one(transforms: Sequence[Transform], example: Any, key: Tensor) -> Any:
+def one(transforms: Sequence[Augmentation], example: Any, key: Tensor) -> Any:
     """One example through every transform."""
     for index, transform in enumerate(transforms):
         own = fold_in(key, index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -26,11 +26,13 @@ class StepPolicy:
             losses alone, `off` never looks.
         clip_norm: the global gradient norm above which gradients are scaled down; None never clips.
         precision: the arithmetic of the losses (`fp32`, `fp64`, …).
+        transforms: augmentations of the training examples, `(example, key) -> example` (`functional.augment`).
     """
 
     guard: str = "grads"
     clip_norm: float | None = None
     precision: str = "fp32"
+    transforms: tuple[Callable[..., Any], ...] = ()
 
 
 @component

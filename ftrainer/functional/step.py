@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from . import pytree, scaling
+from . import augment, pytree, scaling
 from .accumulation import Gradients, add, cleared, empty, total, working
 from .precision import autocast
 from .random import fold_in
@@ -128,6 +128,7 @@ def update(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState
     """
     learner, policy = with_hyper(learner, state.hyper), state.program.policy
     key, new = fold_in(state.key, state.tick), working(state)
+    batch = augment.apply(policy.transforms, batch, fold_in(key, AUGMENT))
     judged: list[Tensor] = []
     metrics: dict[str, Tensor] = {}
     for index, phase in enumerate(learner.phases()):
@@ -146,8 +147,9 @@ def accumulate(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainS
     """One micro-batch that moves nothing: its gradients, weighted by its examples, go to `slots["accum"]`."""
     learner, policy = with_hyper(learner, state.hyper), state.program.policy
     (phase,) = learner.phases()
-    view = working(state)
-    out = gradients(phase, view, batch, fold_in(fold_in(state.key, state.tick), 0), policy)
+    key, view = fold_in(state.key, state.tick), working(state)
+    batch = augment.apply(policy.transforms, batch, fold_in(key, AUGMENT))
+    out = gradients(phase, view, batch, fold_in(key, 0), policy)
     accum = add(view.slots["accum"], out) | {"buffers": {**view.buffers, **out.buffers}}
     return attrs.evolve(state, slots={**state.slots, "accum": accum}, tick=state.tick + 1), {}
 
@@ -166,6 +168,8 @@ def with_accumulator(state: TrainState, example: Any) -> TrainState:
     return attrs.evolve(state, slots={**state.slots, "accum": empty(state, out)})
 
 
+AUGMENT = -1
+"""What the step's key is folded with for augmentations; phases, which count from 0, never are -1."""
 GUARDED: Mapping[str, int] = {"grads": 2, "loss": 1, "off": 0}
 """How many of a phase's (loss, gradient norm) the guard reads."""
 

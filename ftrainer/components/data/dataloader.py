@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from ftrainer.components.base import Batch
 from ftrainer.components.fields import count, fraction, one_of
 from ftrainer.functional import pytree, random
+from ftrainer.functional.augment import Augmentation
 from registry.issue import invalid
 from registry.spec import Deferred, component
 
@@ -145,6 +146,7 @@ class Loader:
         last: `keep`, `drop` or `pad` the last partial batch; padded batches have a `sample_mask`.
         shuffle: False trains in the data set's own order.
         seed: decides contents and split. The order, and what samples draw, is the run's.
+        transforms: augmentations `(example, key) -> example`, run on the training examples inside the step.
     """
 
     dataset: Deferred
@@ -158,6 +160,7 @@ class Loader:
     last: Last = attrs.field(default="keep", validator=one_of("keep", "drop", "pad"))
     shuffle: bool = True
     seed: int = 0
+    transforms: tuple[Augmentation, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         if self.prefetch is not None and not self.workers:

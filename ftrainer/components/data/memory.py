@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ftrainer.components.fields import count, fraction, one_of
+from ftrainer.functional.augment import Augmentation
 from registry.issue import invalid, nearest
 from registry.spec import component
 
@@ -111,6 +112,7 @@ class MemorySpec:
         weights: name of a field whose values weigh how often an example is drawn, with replacement.
         split_by: name of a field whose equal values stay on one side of the split. Recorded episodes always do.
         seed: decides the contents: what is generated, and which examples validate. The order is the run's.
+        transforms: augmentations `(example, key) -> example`, run on the training examples inside the step.
     """
 
     batch_size: int = attrs.field(validator=count(1))
@@ -120,6 +122,7 @@ class MemorySpec:
     weights: str | None = None
     split_by: str | None = None
     seed: int = 0
+    transforms: tuple[Augmentation, ...] = ()
 
     def load(self) -> Examples:
         """The contents, on the CPU."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ftrainer.components.fields import count
 from ftrainer.functional import random
+from ftrainer.functional.augment import Augmentation
 from registry.spec import component
 
 from .memory import MemoryData
@@ -30,6 +31,7 @@ class RandomRegression:
         x_shape: of one input.
         y_shape: of one target.
         seed: decides the contents. The order is the run's.
+        transforms: augmentations `(example, key) -> example`, run on the training examples inside the step.
 
     >>> data = RandomRegression(batch_size=8, steps_per_epoch=2, x_shape=[3], y_shape=[1]).open(seed=0, device="cpu")
     >>> {name: tuple(field.shape) for name, field in next(data.batches("train", 0)).items()}
@@ -42,6 +44,7 @@ class RandomRegression:
     y_shape: tuple[int, ...] = attrs.field(validator=count(1))
     val_steps_per_epoch: int = attrs.field(default=0, validator=count(0))
     seed: int = 0
+    transforms: tuple[Augmentation, ...] = ()
 
     def open(self, *, seed: int, device: Any) -> MemoryData:
         """Draw the contents and put them on the device."""
