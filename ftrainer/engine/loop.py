@@ -104,8 +104,10 @@ class Loop:
         self.clock = Clock(data.n_batches("train"), self.trainer.grad_accum_steps)
         self.total = self.trainer.total_steps(self.clock.steps_per_epoch)
         self.tick, self.elapsed_before = int(begin.state.tick.max()), begin.elapsed
+        self.count()
         self.roster = Roster(self.program, begin.cursor.get("roster"))
         self.stepper = stepper_of(begin, data)
+        self.at_home = self.stepper.device.type == "cpu" and self.program.policy.precision != "fp64"
         self.reactions = reactions_of(begin)
         self.journal = Journal(self.program.loggers, self.info())
         self.saver = Saver()
@@ -113,6 +115,7 @@ class Loop:
         self.saves: dict[int | None, list[Save]] = {}
         self.judged_at = -1
         self.over: str | None = None
+        self.gave_up = False
 
     def info(self) -> RunInfo:
         """What the loggers may know."""
@@ -122,20 +125,14 @@ class Loop:
             layout=self.stepper.cursor().get("layout", {}),
         )  # fmt: skip
 
-    @property
-    def step(self) -> int:
-        """Optimizer-step attempts so far."""
-        return self.clock.attempts(self.tick)
+    def count(self) -> None:
+        """Read the optimizer-step attempts and the finished epochs off the tick."""
+        self.step, self.epoch = self.clock.attempts(self.tick), self.clock.epoch(self.tick)
 
     @property
     def elapsed(self) -> float:
         """Seconds of training, those before a resume included."""
         return self.elapsed_before + self.journal.elapsed
-
-    @property
-    def epoch(self) -> int:
-        """Epochs finished so far."""
-        return self.clock.epoch(self.tick)
 
     @property
     def reason(self) -> str | None:
@@ -157,13 +154,14 @@ class Loop:
             metrics = self.stepper(update if applies else accumulate, self.placed(batch))
             self.tick += 1
             if applies:
+                self.count()
                 yield from self.after_step(metrics)
                 if self.reason is not None or self.step >= self.total:
                     return
 
     def placed(self, batch: Batch) -> Batch:
         """The batch on the run's device, in the run's arithmetic."""
-        return to_device(batch, self.stepper.device, self.program.policy.precision)
+        return batch if self.at_home else to_device(batch, self.stepper.device, self.program.policy.precision)
 
     def after_step(self, metrics: Mapping[str, Tensor]) -> Iterator[Event]:
         """Everything that hangs on one attempt: logging, an epoch's end, validation, and saving last of all."""
@@ -174,7 +172,12 @@ class Loop:
             self.judge_pending()
             for member, own in figures.items():
                 yield from self.tell(Logged(**self.moment(), member=member, metrics=own))
-        yield from self.tell(StepEnd(**self.moment(), metrics=metrics))
+        event = StepEnd(
+            step=self.step, epoch=self.epoch, state=self.stepper.state, elapsed=self.elapsed, metrics=metrics
+        )
+        yield event
+        for action in self.reactions(event):
+            yield from self.act(action, None)
         ended = self.clock.index(self.tick) == 0
         if ended:
             self.stepper.set("slots/epoch", self.epoch)
@@ -186,7 +189,7 @@ class Loop:
         if self.reason is None and self.step < self.total:
             if reason := self.interrupted() or self.out_of_time():
                 self.end(None, reason)
-            else:
+            elif self.saves or self.saver.is_busy:
                 yield from self.save_all()  # at the run's end, saving waits for the last judgements
         self.roster.settle()
 
@@ -260,6 +263,7 @@ class Loop:
         self.pending.clear()
         for member, verdict in list(self.roster.judge(steps, torch.stack(flags))):
             self.end(member, verdict)
+            self.gave_up = self.reason is not None
 
     def save_all(self, wait: bool = False) -> Iterator[Event]:
         """Write the checkpoints asked for at this step, and tell of those that reached the disk."""
@@ -283,7 +287,9 @@ class Loop:
             if self.judged_at != self.step:
                 yield from self.validate()
             yield from self.run_evaluators()
-        stopping = Stopping(**self.moment(), reason=self.reason or FINISHED)
+        ended_well = self.reason is None or self.over is not None
+        status = FINISHED if ended_well else "failed" if self.gave_up else "stopped"
+        stopping = Stopping(**self.moment(), reason=self.reason or FINISHED, status=status)
         for action in self.reactions(stopping):
             yield from self.act(action, None)
         if self.rescue is not None and None not in self.saves:

@@ -104,7 +104,10 @@ class Roster:
             self._bad[place] = self._bad[place] + 1 if bad else 0
             if bad:
                 name = "" if who is None else f" of member {who}"
-                log.warning("step %d%s was skipped: its loss or gradients were not finite", step, name)
+                note = {"kind": "bad step", "step": step, "member": who}
+                log.warning(
+                    "step %d%s was skipped: its loss or gradients were not finite", step, name, extra={"note": note}
+                )
             if self._bad[place] >= self.max_bad_steps:
                 return f"{self._bad[place]} steps in a row were not finite, the last at step {step}"
         return None

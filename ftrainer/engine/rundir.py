@@ -11,7 +11,7 @@ from pathlib import Path
 
 from registry.issue import invalid
 
-CONFIG, LOCK, CHECKPOINTS = "config.yaml", ".lock", "checkpoints"
+CONFIG, ORIGINS, LOCK, CHECKPOINTS = "config.yaml", "config.origin.yaml", ".lock", "checkpoints"
 HEADER = "# The resolved configuration of an ftrainer run.\n"
 
 

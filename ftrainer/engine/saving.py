@@ -35,6 +35,11 @@ class Saver:
         manifest = {**surroundings(state.program), "cursor": dict(cursor), "callbacks": memories}
         self._writer.save(saves, state, manifest)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a save is on its way to the disk, or was not asked after since."""
+        return self._writer.is_busy
+
     def written(self, wait: bool = False) -> Iterator[Path]:
         """The saves that succeeded since the last call; failures are logged, earlier checkpoints stand."""
         for written in self._writer.flush() if wait else self._writer.poll():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -51,7 +51,7 @@ class Stepper:
             )
             for fn in (update, accumulate, evaluate)
         }
-        self._bound: dict[Any, Compiled] = {}
+        self._bound: dict[Any, Bound] = {}
 
     @property
     def traces(self) -> int:
@@ -61,13 +61,12 @@ class Stepper:
     def __call__(self, fn: Callable[..., Any], batch: Any) -> Any:
         """Run `update`, `accumulate` or `evaluate` on a batch; the first two move the state and return metrics."""
         tensors, signature = abstract_signature((batch,))
-        compiled = self._bound.get((fn, signature))
-        if compiled is None:
-            compiled = self._bound[fn, signature] = self._jitted[fn].lookup(self._slim, batch)[1]
+        bound = self._bound.get((fn, signature))
+        if bound is None:
+            bound = self._bound[fn, signature] = Bound(self._jitted[fn].lookup(self._slim, batch)[1])
         with torch.no_grad():
-            out = compiled.run(*self._leaves, *tensors)
-        result = pytree.unflatten(compiled.outputs, out)
-        return result if fn is evaluate else result[0]
+            out = bound.compiled.run(*self._leaves, *tensors)
+        return bound.result(out, fn is evaluate)
 
     @property
     def device(self) -> torch.device:
@@ -86,6 +85,23 @@ class Stepper:
         """Overwrite one 0-d leaf, named as a checkpoint names it (`slots/epoch`); a plain run has no members."""
         del member
         self._places[path].fill_(value)
+
+
+class Bound:
+    """A compiled function with what its results are called."""
+
+    def __init__(self, compiled: Compiled):
+        self.compiled = compiled
+        self._names: tuple[str, ...] | None = None
+
+    def result(self, leaves: Sequence[Tensor], whole: bool) -> Any:
+        """What the function returned; of `(metrics,)`, a flat dict, only that dict, without rebuilding the tree."""
+        if whole:
+            return pytree.unflatten(self.compiled.outputs, leaves)
+        if self._names is None:
+            (metrics,) = pytree.unflatten(self.compiled.outputs, range(len(leaves)))
+            self._names = tuple(sorted(metrics, key=metrics.__getitem__))
+        return dict(zip(self._names, leaves, strict=True))
 
 
 def judging(backend: str) -> str:

@@ -74,6 +74,11 @@ class BackgroundWriter:
         snapshot = self._snapshot(leaves_of(state))
         self._pending = self._pool.submit(_write_all, tuple(saves), snapshot, content)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether `poll` has, or will have, something to tell."""
+        return self._pending is not None or bool(self._done)
+
     def poll(self) -> list[Written]:
         """What ended since the last call, without waiting."""
         if self._pending is not None and self._pending.done():

@@ -52,13 +52,14 @@ class _Split:
     n: int
     batches: Iterable[Batch]
     reason: str | None
+    is_ready: bool = False
 
     @classmethod
     def of(cls, source: Any) -> _Split:
         if isinstance(source, DataLoader):
             return cls(n=_length(source), batches=source, reason=why_not_exact(source))
         if isinstance(source, Sequence) and not isinstance(source, (str, bytes)):
-            return cls(n=len(source), batches=[to_tensors(batch) for batch in source], reason=None)
+            return cls(n=len(source), batches=[to_tensors(batch) for batch in source], reason=None, is_ready=True)
         kinds = "a Data, a torch DataLoader or a list of batches"
         raise TypeError(f"cannot read batches from a {type(source).__name__}; expected {kinds}")
 
@@ -77,7 +78,8 @@ class Adapted:
     def batches(self, split: str, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The split's batches from index `start` on; what an epoch means is the source's own affair."""
         del epoch
-        return (to_tensors(batch) for batch in itertools.islice(self.splits[split].batches, start, None))
+        batches = itertools.islice(self.splits[split].batches, start, None)
+        return batches if self.splits[split].is_ready else map(to_tensors, batches)
 
     def statistics(self) -> dict[str, dict[str, Tensor]]:
         """Per floating field, `mean` and `std` (population) over one pass through the training split, float64."""
