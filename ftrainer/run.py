@@ -124,6 +124,26 @@ def diff(a: str, b: str) -> None:
     click.echo("\n".join(map(str, changes)) if changes else "no differences")
 
 
+@main.command()
+@config
+@overrides
+@click.option("--backend", "backends", multiple=True, help="eager, trace or inductor; again for more (default: all).")
+@click.option("--steps", default=100, show_default=True, help="Steps in each round.")
+@click.option("--rounds", default=7, show_default=True, help="Rounds, each with a turn for every backend.")
+def bench(config: str, overrides: tuple[str, ...], backends: tuple[str, ...], steps: int, rounds: int) -> None:
+    """Time one step of CONFIG by each backend, and the fetching of a batch."""
+    import torch
+    from rich.console import Console
+
+    from ftrainer.engine.timing import as_table, time_backends, time_data
+    from ftrainer.experiment import build
+
+    state, data = build(config, overrides)
+    timings = time_backends(state, data, backends or ("eager", "trace", "inductor"), steps, rounds)
+    Console().print(as_table(timings, time_data(data, steps)))
+    click.echo(f"torch {torch.__version__}, {torch.get_num_threads()} threads, on {state.step.device}")
+
+
 plugins = click.option(
     "--config", type=click.Path(), help="Include the plugins that this configuration imports.", metavar="CONFIG"
 )
