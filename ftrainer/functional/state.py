@@ -101,6 +101,8 @@ def evolve_at(learner: Any, path: str, value: Any) -> Any:
     `optimizer.lr` looks for a field `optimizer` of the learner, `learner.alpha` for a field of the learner itself,
     `optimizer.betas.0` for a number inside a traceable field.
 
+    A component that is described elsewhere than in its fields has a method `sweep(parts, value)` that finds the place.
+
     Raises:
         KeyError: there is no such field, or it was not declared traceable.
     """
@@ -120,6 +122,8 @@ def _evolve(node: Any, parts: tuple[str, ...], value: Any, path: str, traced: bo
     if isinstance(node, Mapping):
         return frozendict({**node, name: _evolve(node[name], tuple(rest), value, path, traced)})
     fields = attrs.fields_dict(type(node)) if attrs.has(type(node)) else {}
+    if name not in fields and hasattr(node, "sweep"):
+        return node.sweep(parts, value)
     if name not in fields:
         raise KeyError(f"{path}: {type(node).__name__} has no field {name!r}")
     if rest:

@@ -37,7 +37,7 @@ def redraw(assembled: Assembled, waited: set[nn.Module], key: Tensor) -> None:
         key: as it was given to `assemble`.
     """
     for part in assembled.parts:
-        own = _own_layers(part, assembled.parts)
+        own = own_layers(part, assembled.parts)
         if waited.intersection(own) and _comes_from(part.spec.factory, RESETTABLE):
             start_stream(key, part.index)
             for layer in own:
@@ -50,7 +50,7 @@ def _comes_from(factory: Any, modules: tuple[str, ...]) -> bool:
     return getattr(factory, "__module__", "").startswith(modules)
 
 
-def _own_layers(part: Part, parts: tuple[Part, ...]) -> list[nn.Module]:
+def own_layers(part: Part, parts: tuple[Part, ...]) -> list[nn.Module]:
     """The submodules that a part made itself, without those of specs nested in it."""
     layers = list(part.module.modules())
     inner = [other.module for other in parts if other.index < part.index and other.module in layers]

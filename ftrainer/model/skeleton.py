@@ -54,10 +54,17 @@ class Skeleton:
         buffers: Mapping[str, Tensor],
         names: tuple[str, ...],
         inputs: Mapping[str, Any],
+        swept: Mapping[str, Tensor] | None = None,
     ) -> tuple[Any, dict[str, Tensor]]:
         """Run the module on tensors from outside; returns its output, mappings as dicts, and the buffers it left.
 
         Buffers are copied first: modules write to them in place, inside `torch.func.grad` too.
+
+        Args:
+            params, buffers: by dotted name.
+            names: the model's inputs.
+            inputs: by name.
+            swept: attributes of layers by dotted name, replaced for the time of the call.
 
         Raises:
             ValueError: the names are not the module's.
@@ -70,6 +77,7 @@ class Skeleton:
             differ = sorted(self.held.symmetric_difference(tensors))
             raise ValueError(f"parameters and buffers are not those of this model: {', '.join(differ)}")
         args, kwargs = arguments(self.by_name, names, inputs)
+        tensors.update(swept or {})
         outputs = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
         for layer in self.recurrent:
             layer._init_flat_weights()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from registry.issue import invalid
+
+from .dropout import Dropout
 
 
 class Attention(nn.MultiheadAttention):
@@ -25,7 +30,8 @@ class Attention(nn.MultiheadAttention):
     def __init__(self, embed_dim: int, num_heads: int, dropout: float = 0.0) -> None:
         if embed_dim % num_heads:
             raise invalid("must divide d_model", "nhead", found=f"{num_heads} heads for {embed_dim} features")
-        super().__init__(embed_dim, num_heads, dropout, batch_first=True)
+        super().__init__(embed_dim, num_heads, batch_first=True)
+        self.drop = Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:  # type: ignore[override]
         """Attend from `query` (B, T, D) to `memory` (B, S, D).
@@ -41,12 +47,20 @@ class Attention(nn.MultiheadAttention):
             self.heads(F.linear(x, weight, bias))
             for x, weight, bias in zip((query, memory, memory), weights, biases, strict=True)
         )
-        p = self.dropout if self.training else 0.0
         allowed = None if mask is None else mask[..., None, None, :]
-        if causal and allowed is not None:
-            allowed = allowed & allowed.new_ones(query.shape[-2], memory.shape[-2]).tril()
-        mixed = F.scaled_dot_product_attention(q, k, v, allowed, p, is_causal=causal and allowed is None)
-        return self.out_proj(mixed.transpose(-3, -2).flatten(-2))
+        if causal:
+            earlier = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+            allowed = earlier if allowed is None else allowed & earlier
+        return self.out_proj(self.mix(q, k, v, allowed).transpose(-3, -2).flatten(-2))
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None) -> Tensor:
+        """Attention of each head, (B, heads, T, D / heads); written out where weights are dropped."""
+        if not self.drop.active:
+            return F.scaled_dot_product_attention(q, k, v, allowed)
+        scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_dim)
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, -math.inf)
+        return self.drop(scores.softmax(-1)) @ v
 
     def heads(self, x: Tensor) -> Tensor:
         """(B, T, D) to (B, heads, T, D / heads)."""

@@ -10,6 +10,7 @@ from torch import nn
 from registry.issue import invalid
 
 from .activations import Activation, make_activation
+from .dropout import Dropout
 
 
 class MLP(nn.Sequential):
@@ -23,7 +24,8 @@ class MLP(nn.Sequential):
         bias: whether the layers have biases.
 
     Raises:
-        ConfigError: fewer than two widths, a width that is no positive integer, or an unknown activation.
+        ConfigError: fewer than two widths, a width that is no positive integer, an unknown activation, or a
+            dropout that is no probability.
 
     >>> MLP([None, 64, 2], activation="tanh")
     MLP(
@@ -57,7 +59,7 @@ def linear(n_in: int | None, n_out: int, bias: bool = True) -> nn.Module:
 
 
 def _between(activation: Activation, dropout: float) -> list[nn.Module]:
-    return [make_activation(activation, "activation"), *([nn.Dropout(dropout)] if dropout else [])]
+    return [make_activation(activation, "activation"), *([Dropout(dropout)] if dropout else [])]
 
 
 def _refuse(dims: Sequence[int | None]) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from registry.issue import invalid
 
+from .dropout import Dropout
 from .sinusoid import sinusoid
 
 KINDS = ("sinusoidal", "learned")
@@ -37,7 +38,7 @@ class PositionalEncoding(nn.Module):
         if max_len < 1:
             raise invalid("must be at least 1", "max_len", found=repr(max_len))
         self.table = nn.Parameter(torch.empty(max_len, d_model)) if kind == "learned" else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from registry.issue import invalid
 
 from .activations import Activation, make_activation
+from .dropout import Dropout
 from .mlp import linear
 
 
@@ -64,6 +65,4 @@ class ResidualMLP(nn.Module):
 
 def _block(width: int, inner: int, activation: Activation, dropout: float) -> nn.Sequential:
     act = make_activation(activation, "activation")
-    return nn.Sequential(
-        nn.LayerNorm(width), nn.Linear(width, inner), act, nn.Dropout(dropout), nn.Linear(inner, width)
-    )
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, inner), act, Dropout(dropout), nn.Linear(inner, width))

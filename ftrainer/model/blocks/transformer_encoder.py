@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from .activations import Activation, make_activation
 from .attention import Attention
+from .dropout import Dropout
 
 
 class EncoderLayer(nn.Module):
@@ -20,7 +21,7 @@ class EncoderLayer(nn.Module):
         self.linear2 = nn.Linear(dim_feedforward, d_model)
         self.norm1, self.norm2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
         self.activation = make_activation(activation, "activation")
-        self.dropout, self.norm_first = nn.Dropout(dropout), norm_first
+        self.dropout, self.norm_first = Dropout(dropout), norm_first
 
     def forward(self, x: Tensor, causal: bool, mask: Tensor | None) -> Tensor:
         """(B, T, D) to the same."""
