@@ -34,10 +34,12 @@ from ftrainer.config import (
 )
 from ftrainer.engine.accelerator import check_precision, pick_device
 from ftrainer.engine.loop import iterate
+from ftrainer.engine.recorded import facts, recorded
 from ftrainer.engine.replicas import stacked
 from ftrainer.engine.resume import AUTO, restore, save_directories
-from ftrainer.engine.rundir import CHECKPOINTS, claim
+from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, replace_text
 from ftrainer.engine.start import initial_state, planned_program, total_steps
+from ftrainer.engine.status import Chronicle, noted
 from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, StepPolicy, TrainState
 from ftrainer.model.build import build_model
@@ -109,7 +111,8 @@ def run_experiment(
     resume = resume or run.resume_from
     state, data = start(experiment)
     claimed = claim(Path(run.out_dir), resolved.to_yaml(), resume=bool(resume), overwrite=overwrite)
-    with located(resolved), claimed as out_dir:
+    with located(resolved), claimed as out_dir, noted(out_dir):
+        replace_text(out_dir / ORIGINS, resolved.to_yaml(origin=True))
         rescue = out_dir / CHECKPOINTS
         begin = restore(state, data, resume, (rescue, *save_directories(program)), keep_backend=run.compile == "auto")
         if begin.cursor and begin.cursor["step"] >= total_steps(program, data):
@@ -118,8 +121,10 @@ def run_experiment(
         if resume == AUTO and begin.cursor.get("over"):
             log.info("%s is finished: %s (--resume PATH goes on all the same)", run.name, begin.cursor["over"])
             return begin.state
-        for event in iterate(begin, data, donate=True, interrupted=interrupted, rescue=str(rescue)):
-            state = event.state
+        with Chronicle(out_dir, facts(begin.state, data, resolved.digest), resumed=bool(begin.cursor)) as chronicle:
+            events = iterate(begin, data, donate=True, interrupted=interrupted, rescue=str(rescue))
+            for event in recorded(events, chronicle):
+                state = event.state
     return state
 
 

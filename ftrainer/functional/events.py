@@ -67,9 +67,15 @@ class Saved(Event):
 
 @attrs.frozen(kw_only=True)
 class Stopping(Event):
-    """The loop is about to end, and why."""
+    """The loop is about to end, and why.
+
+    Attributes:
+        reason: in words.
+        status: `finished`, all steps done or a callback content; `stopped`, from outside; `failed`, too many bad steps.
+    """
 
     reason: str
+    status: str = "finished"
 
 
 @attrs.frozen(kw_only=True)

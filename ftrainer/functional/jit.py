@@ -97,7 +97,7 @@ class Jitted:
     def _compile(self, args: tuple[Any, ...], signature: Any) -> Compiled:
         if self._cache:
             change = difference(next(reversed(self._cache)), signature)
-            log.info("retrace of %s: %s", name_of(self.fn), change)
+            log.info("retrace of %s: %s", name_of(self.fn), change, extra={"note": {"kind": "retrace"}})
             if sum(is_reshaped(old, signature) for old in self._cache) >= MANY_SHAPES:
                 log.warning(
                     "%s was traced for %d shapes of the same inputs; pad or bucket the batches (`last: pad`) to stop this",
