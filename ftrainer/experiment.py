@@ -38,14 +38,13 @@ from ftrainer.engine.recorded import facts, recorded
 from ftrainer.engine.replicas import stacked
 from ftrainer.engine.resume import AUTO, restore, save_directories
 from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, replace_text
-from ftrainer.engine.start import initial_state, planned_program, total_steps
+from ftrainer.engine.start import initial_state, planned_program, settled, total_steps
 from ftrainer.engine.status import Chronicle, noted
 from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, StepPolicy, TrainState
 from ftrainer.model.build import build_model
 from ftrainer.replication import member_programs
 from registry import ConfigError, Registry, check, instantiate, invalid, load_plugins
-from registry.spec import replace
 
 log = logging.getLogger("ftrainer.run")
 
@@ -265,7 +264,7 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
         with located(experiment.resolved, "data"):
             data = experiment.data.open(seed=program.run.seed, device=device)
         program = planned_program(program, data)
-        state = first_state(program, data)
+        state = settled(first_state(program, data), data)
         check_evaluators(state, experiment.resolved)
         return state, data
 
@@ -274,9 +273,7 @@ def first_state(program: Program, data: Data) -> TrainState:
     """Step zero of a run, or of all members of a stack of runs."""
     if not program.members:
         return initial_state(program, data)
-    backend = program.run.compile
-    alike = [member.but(run=replace(member.run, compile=backend)) for member in program.members]
-    return stacked(program.but(members=tuple(planned_program(each, data) for each in alike)), data)
+    return stacked(program.but(members=tuple(planned_program(each, data) for each in program.members)), data)
 
 
 def check_evaluators(state: TrainState, resolved: ResolvedConfig) -> None:

@@ -132,16 +132,16 @@ def test_a_third_shape_is_warned_about(caplog: pytest.LogCaptureFixture) -> None
         double(torch.ones(n))
     assert not [r for r in caplog.records if r.levelno == logging.WARNING]
     double(torch.ones(2))
-    assert "was traced for 3 shapes of the same inputs; pad or bucket" in caplog.text
+    assert "met shape number 3 of the same inputs; pad or bucket" in caplog.text
 
 
 def test_auto_follows_a_rule_that_it_states() -> None:
-    assert choose_backend(100, "cpu") == ("trace", "100 steps are too few to repay compiling (fewer than 20000)")
-    backend, reason = choose_backend(10**6, "cpu")
+    few = choose_backend(5_000, 300_000, "cpu")
+    assert few == ("trace", "5000 steps of this size would not repay compiling")
     missing = inductor.why_not("cpu")
-    assert (backend, reason) == (
-        ("trace", missing) if missing else ("inductor", "1000000 steps repay compiling (at least 20000)")
-    )
+    for steps, n_bytes in ((50_000, 300_000), (5_000, 13_000_000)):
+        expected = ("trace", missing) if missing else ("inductor", f"{steps} steps of this size repay compiling")
+        assert choose_backend(steps, n_bytes, "cpu") == expected
 
 
 def test_python_constants_are_part_of_the_signature() -> None:

@@ -12,8 +12,7 @@ import torch
 from frozendict import frozendict
 
 from ftrainer.components.base import Data
-from ftrainer.config import RunSettings
-from ftrainer.functional import random, step
+from ftrainer.functional import pytree, random, step
 from ftrainer.functional.jit import choose_backend
 from ftrainer.functional.scaling import with_loss_scale
 from ftrainer.functional.state import Program, TrainState
@@ -45,19 +44,23 @@ def initial_state(program: Program, data: Data, statistics: Mapping[str, Any] | 
 
 
 def planned_program(program: Program, data: Data) -> Program:
-    """The program with schedules that know how long the run on this data is, and a backend in place of `auto`."""
+    """The program with schedules that know how long the run on this data is."""
     clock, total = Clock(data.n_batches("train"), program.trainer.grad_accum_steps), total_steps(program, data)
     learner = planned(program.learner, total, clock.steps_per_epoch)
-    return program.but(learner=learner, run=settled(program.run, total))
+    return program.but(learner=learner)
 
 
-def settled(run: RunSettings, planned_steps: int) -> RunSettings:
-    """The section `run:` with a backend in place of `auto`."""
-    if run.compile != "auto":
-        return run
-    backend, reason = choose_backend(planned_steps, pick_device(run.device).type)
+def settled(state: TrainState, data: Data) -> TrainState:
+    """The state with a backend in place of `auto` in its program."""
+    program = state.program
+    if program.run.compile != "auto":
+        return state
+    n_bytes = sum(leaf.nbytes for leaf in pytree.leaves(state))
+    backend, reason = choose_backend(total_steps(program, data), n_bytes, state.step.device.type)
     log.info("run.compile: %s, since %s", backend, reason)
-    return replace(run, compile=backend)
+    members = tuple(member.but(run=replace(member.run, compile=backend)) for member in program.members)
+    program = program.but(run=replace(program.run, compile=backend), members=members)
+    return attrs.evolve(state, program=program)
 
 
 def total_steps(program: Program, data: Data) -> int:
