@@ -35,7 +35,7 @@ a replayed update reads and writes a dozen times. Measured for AdamW at widths 6
 
 
 def choose_backend(planned_steps: int, n_bytes: int, device_type: str) -> tuple[str, str]:
-    """What `auto` stands for, and why: `inductor` where compiling repays itself and a compiler is present, else `trace`.
+    """What `auto` stands for, and why: `inductor` where that repays itself and a compiler is present, else `trace`.
 
     Args:
         planned_steps: how often the step will run.
