@@ -26,8 +26,7 @@ from ftrainer.model.blocks.time_embedding import TimeEmbedding
 from ftrainer.model.blocks.transformer_decoder import TransformerDecoder
 from ftrainer.model.blocks.transformer_encoder import TransformerEncoder
 from registry import ConfigError
-
-from .models import sequential
+from tests.models import sequential
 
 F64 = torch.float64
 

@@ -14,8 +14,7 @@ from ftrainer.functional.random import key
 from ftrainer.functional.redirect import redirect
 from ftrainer.model import from_module
 from registry import ConfigError
-
-from .models import scalar, sequential, tensors_of, typed
+from tests.models import scalar, sequential, tensors_of, typed
 
 X = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 

@@ -17,8 +17,7 @@ from ftrainer.model import from_module
 from ftrainer.model.export import export
 from ftrainer.model.summary import table
 from registry import ConfigError
-
-from .models import graph, sequential, typed
+from tests.models import graph, sequential, typed
 
 X = torch.randn(6, 5, generator=torch.Generator().manual_seed(0)) * 3
 STATISTICS = {"x": {"mean": X.mean(0).double(), "std": X.std(0).double()}}

@@ -13,8 +13,7 @@ from ftrainer.functional.random import key
 from ftrainer.model import build_model
 from ftrainer.model.nodes import GraphWarning
 from registry import ConfigError
-
-from .models import REGISTRY, graph
+from tests.models import REGISTRY, graph
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 LINEAR = {"_type_": "nn.Linear", "in_features": 3, "out_features": 3}

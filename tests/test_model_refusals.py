@@ -15,8 +15,7 @@ from ftrainer.functional.jit import TraceError, jit
 from ftrainer.functional.random import key
 from ftrainer.model import build_model, from_module
 from registry import ConfigError
-
-from .models import REGISTRY, scalar, sequential, typed
+from tests.models import REGISTRY, scalar, sequential, typed
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

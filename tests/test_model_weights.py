@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from ftrainer.functional.random import key
 from ftrainer.model import build_model
 from registry import ConfigError
-
-from .models import REGISTRY, sequential
+from tests.models import REGISTRY, sequential
 
 X = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
 LAYERS = ({"_type_": "nn.Linear", "in_features": 5, "out_features": 4}, {"_type_": "nn.BatchNorm1d", "num_features": 4})

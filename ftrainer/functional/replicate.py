@@ -136,18 +136,30 @@ def differences(nodes: Sequence[Any], path: tuple[str, ...] = (), traceable: boo
 
 
 def _children(nodes: Sequence[Any]) -> list[tuple[str, bool | None, list[Any]]] | None:
-    """Name, traceability (None: as the field that it is in) and values of what lies below; None for leaves."""
+    """Name, traceability (None: as the field that it is in) and values of what lies below; None for leaves.
+
+    A component whose traceable numbers lie deeper than its fields has methods `numbers()`, by the names that its
+    `sweep` takes, and `without_numbers()`.
+    """
     first = nodes[0]
     if any(type(node) is not type(first) for node in nodes):
         return None
+    if hasattr(first, "numbers") and all(node.numbers().keys() == first.numbers().keys() for node in nodes):
+        numbers = [(name, True, [node.numbers()[name] for node in nodes]) for name in first.numbers()]
+        return [*_fields([node.without_numbers() for node in nodes]), *numbers]
     if attrs.has(type(first)):
-        fields = [field for field in attrs.fields(type(first)) if field.eq]
-        return [(f.name, is_traceable(f), [getattr(node, f.name) for node in nodes]) for f in fields]
+        return _fields(nodes)
     if isinstance(first, Mapping) and all(node.keys() == first.keys() for node in nodes):
         return [(str(key), None, [node[key] for node in nodes]) for key in first]
     if type(first) is tuple and all(len(node) == len(first) for node in nodes):
         return [(str(index), None, [node[index] for node in nodes]) for index in range(len(first))]
     return None
+
+
+def _fields(nodes: Sequence[Any]) -> list[tuple[str, bool | None, list[Any]]]:
+    """The children of attrs nodes of one class."""
+    fields = [field for field in attrs.fields(type(nodes[0])) if field.eq]
+    return [(f.name, is_traceable(f), [getattr(node, f.name) for node in nodes]) for f in fields]
 
 
 def named(path: tuple[str, ...]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
 import torch
+from frozendict import frozendict
 from torch import Tensor, nn
 
 from ftrainer.functional.random import fold_in
@@ -84,6 +85,17 @@ def specs(value: Any) -> Iterator[Deferred]:
         yield from specs(value.args)
         yield from specs(value.kwargs)
         yield value
+
+
+def rewrite(value: Any, change: Callable[[Deferred], Deferred]) -> Any:
+    """`value` with `change` applied to every spec in it, inner ones first."""
+    if isinstance(value, Mapping):
+        return frozendict({name: rewrite(item, change) for name, item in value.items()})
+    if type(value) is tuple:
+        return tuple(rewrite(item, change) for item in value)
+    if not isinstance(value, Deferred):
+        return value
+    return change(attrs.evolve(value, args=rewrite(value.args, change), kwargs=rewrite(value.kwargs, change)))
 
 
 def path_of(spec: Deferred, places: Mapping[str, int], name: str) -> ConfigPath:

@@ -18,12 +18,12 @@ from ftrainer.functional.redirect import redirect
 from registry.issue import ConfigError, ConfigPath, Issue, nearest
 from registry.spec import Deferred, component, traceable
 
-from .assemble import Assembled, assemble, path_of, specs
+from . import sweeping
+from .assemble import Assembled, assemble, path_of
 from .blame import FAILURES, blame
-from .blocks.dropout import Dropout
 from .blocks.normalize import Normalize
 from .initializers import Initializer, initialize
-from .lazy import lazy_layers, own_layers, redraw, settle
+from .lazy import lazy_layers, redraw, settle
 from .probe import differentiate, refuse_mutation
 from .skeleton import Shapes, Skeleton, arguments, describe, fresh, hollow_module, skeleton, takes, waits
 from .tensors import fill, split
@@ -43,7 +43,7 @@ class Model:
         initializers: initial weights by pattern.
         init_from: weights to start from.
         freeze: patterns for parameters that training shall not move.
-        swept: dropout of blocks, by their place below `path`, where it is another one than the configuration's.
+        swept: dropout of blocks where it is another than the factory's, by config path below `path`.
         path: where the configuration describes the model.
     """
 
@@ -52,7 +52,7 @@ class Model:
     initializers: tuple[Initializer, ...] = ()
     init_from: InitFrom | None = None
     freeze: tuple[str, ...] = ()
-    swept: Mapping[str, float | Tensor] = traceable(frozendict())
+    swept: Mapping[str, float | Tensor] = traceable(default=frozendict())
     path: ConfigPath = attrs.field(default=("model",), eq=False)
 
     def init(
@@ -101,10 +101,11 @@ class Model:
             What the module returned, and the buffers as it left them.
         """
         code = self._code(train, params, buffers)
+        swept = sweeping.replaced(self.factory, self.path, self.swept) if train and self.swept else {}
         if key is None:
-            return code.call(params, buffers, self.inputs, inputs, self._swept_layers(train))
+            return code.call(params, buffers, self.inputs, inputs, swept)
         with redirect(fold_in(key, DRAW)):
-            return code.call(params, buffers, self.inputs, inputs, self._swept_layers(train))
+            return code.call(params, buffers, self.inputs, inputs, swept)
 
     def to_module(self, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> nn.Module:
         """The ordinary module with copies of these tensors, in evaluation mode.
@@ -153,38 +154,20 @@ class Model:
 
         Args:
             parts: the config path below the model's, for instance `("sequential", "layers", "1", "dropout")`.
-            value: a probability, a 0-d tensor inside a step.
+            value: a probability; a 0-d tensor inside a step.
 
         Raises:
             KeyError: there is no block of ours at this place that drops anything.
         """
-        *place, name = parts
-        if name != "dropout" or not self._dropouts("/".join(place)):
-            raise KeyError(f"{'.'.join(parts)}: of a model only the dropout of a block can be swept, where it is not 0")
-        model: Any = self
-        return attrs.evolve(model, swept={**self.swept, "/".join(place): value})
+        return evolved(self, swept={**self.swept, sweeping.known(self.factory, self.path, ".".join(parts)): value})
 
-    def _dropouts(self, place: str) -> list[str]:
-        """Dotted names of the dropout layers of the block at a place."""
-        path = (*self.path, *(int(part) if part.isdigit() else part for part in place.split("/")))
-        assembled = hollow_module(self.factory)
-        indices = [index for index, spec in enumerate(specs(self.factory)) if spec.path == path]
-        own = {
-            id(layer)
-            for part in assembled.parts
-            if part.index in indices
-            for layer in own_layers(part, assembled.parts)
-        }
-        return [n for n, layer in assembled.module.named_modules() if isinstance(layer, Dropout) and id(layer) in own]
+    def numbers(self) -> dict[str, float | Tensor]:
+        """What can be swept, by config path below the model's, with its present value."""
+        return {**sweeping.dropouts(self.factory, self.path), **self.swept}
 
-    def _swept_layers(self, train: bool) -> dict[str, Tensor]:
-        """The probability of every dropout layer that is swept, under the name of its attribute."""
-        return {
-            f"{name}.swept": value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
-            for place, value in self.swept.items()
-            for name in self._dropouts(place)
-            if train
-        }
+    def without_numbers(self) -> Model:
+        """The model with all that can be swept put to one value: equal for models that differ in nothing else."""
+        return evolved(self, factory=sweeping.without(self.factory), swept={})
 
     def _start(
         self, key: Tensor, example: Mapping[str, Any], statistics: Mapping[str, Any] | None
@@ -249,6 +232,11 @@ class Model:
             yield
         except FAILURES as error:
             raise self.blame(error) from error
+
+
+def evolved(model: Any, **changes: Any) -> Model:
+    """`attrs.evolve`, whose types do not know components."""
+    return attrs.evolve(model, **changes)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def redraw(assembled: Assembled, waited: set[nn.Module], key: Tensor) -> None:
     """
     for part in assembled.parts:
         own = own_layers(part, assembled.parts)
-        if waited.intersection(own) and _comes_from(part.spec.factory, RESETTABLE):
+        if waited.intersection(own) and comes_from(part.spec.factory, RESETTABLE):
             start_stream(key, part.index)
             for layer in own:
                 reset = getattr(layer, "reset_parameters", None)
@@ -46,7 +46,8 @@ def redraw(assembled: Assembled, waited: set[nn.Module], key: Tensor) -> None:
                     reset()
 
 
-def _comes_from(factory: Any, modules: tuple[str, ...]) -> bool:
+def comes_from(factory: Any, modules: tuple[str, ...]) -> bool:
+    """Whether a factory is written in one of these modules, given by prefix."""
     return getattr(factory, "__module__", "").startswith(modules)
 
 
