@@ -34,11 +34,13 @@ from ftrainer.config import (
 )
 from ftrainer.engine.accelerator import check_precision, pick_device
 from ftrainer.engine.loop import iterate
+from ftrainer.engine.position import Clock, run_clock
+from ftrainer.engine.reactions import check_watched
 from ftrainer.engine.recorded import facts, recorded
 from ftrainer.engine.replicas import stacked
-from ftrainer.engine.resume import AUTO, restore, save_directories
+from ftrainer.engine.resume import checkpoint_directories, cursor_at, locate, restore, why_finished
 from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, replace_text
-from ftrainer.engine.start import initial_state, planned_program, settled, total_steps
+from ftrainer.engine.start import initial_state, planned_program, settled
 from ftrainer.engine.status import Chronicle, noted
 from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, StepPolicy, TrainState
@@ -68,7 +70,7 @@ class Experiment:
     @property
     def data(self) -> DataSpec:
         """What the run trains on."""
-        return self.program.data  # type: ignore[no-any-return]
+        return self.program.data
 
 
 def build(cfg: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> tuple[TrainState, Data]:
@@ -106,22 +108,31 @@ def run_experiment(
         ConfigError: the configuration is wrong (nothing is written then), or `run.out_dir` holds another run.
     """
     experiment = watched(plan(config_path, overrides, registry=registry))
-    resolved, program, run = experiment.resolved, experiment.program, experiment.program.run
+    return train(experiment, resume, overwrite=overwrite, interrupted=interrupted)
+
+
+def train(
+    experiment: Experiment,
+    resume: str | None = None,
+    *,
+    overwrite: bool = False,
+    interrupted: Callable[[], str | None] = lambda: None,
+) -> TrainState:
+    """Fit what was planned, in its run directory; the arguments are those of `run_experiment`."""
+    resolved, run = experiment.resolved, experiment.program.run
     resume = resume or run.resume_from
-    state, data = start(experiment)
+    path = locate(resume, checkpoint_directories(experiment.program))
+    state, data = start(experiment, cursor_at(path))
     claimed = claim(Path(run.out_dir), resolved.to_yaml(), resume=bool(resume), overwrite=overwrite)
     with located(resolved), claimed as out_dir, noted(out_dir):
         replace_text(out_dir / ORIGINS, resolved.to_yaml(origin=True))
-        rescue = out_dir / CHECKPOINTS
-        begin = restore(state, data, resume, (rescue, *save_directories(program)), keep_backend=run.compile == "auto")
-        if begin.cursor and begin.cursor["step"] >= total_steps(program, data):
-            log.info("%s is finished: all of its %d steps are done", run.name, begin.cursor["step"])
+        begin = restore(state, data, path, keep_backend=run.compile == "auto")
+        if reason := why_finished(begin, data, resume):
+            log.info("%s is finished: %s", run.name, reason)
             return begin.state
-        if resume == AUTO and begin.cursor.get("over"):
-            log.info("%s is finished: %s (--resume PATH goes on all the same)", run.name, begin.cursor["over"])
-            return begin.state
-        with Chronicle(out_dir, facts(begin.state, data, resolved.digest), resumed=bool(begin.cursor)) as chronicle:
-            events = iterate(begin, data, donate=True, interrupted=interrupted, rescue=str(rescue))
+        with Chronicle(out_dir, facts(begin, data, resolved.digest), resumed=bool(begin.cursor)) as chronicle:
+            rescue = str(out_dir / CHECKPOINTS)
+            events = iterate(begin, data, donate=True, interrupted=interrupted, rescue=rescue)
             for event in recorded(events, chronicle):
                 state = event.state
     return state
@@ -248,11 +259,16 @@ def part(resolved: ResolvedConfig, name: str) -> Any:
     return DEFAULTS.get(name) if value is None else value
 
 
-def start(experiment: Experiment) -> tuple[TrainState, Data]:
+def start(experiment: Experiment, cursor: Mapping[str, Any] = MappingProxyType({})) -> tuple[TrainState, Data]:
     """Open the data, infer the shapes from one batch, draw the initial weights.
 
+    Args:
+        experiment: from `plan`.
+        cursor: of the checkpoint that will be restored into the state, which decides how long the rest of the run is.
+
     Raises:
-        ConfigError: the data cannot be opened, or the configuration makes several groups of runs.
+        ConfigError: the data cannot be opened, a callback watches what will never be reported, or the configuration
+            makes several groups of runs.
     """
     program = experiment.program
     with located(experiment.resolved):
@@ -263,17 +279,18 @@ def start(experiment: Experiment) -> tuple[TrainState, Data]:
         check_precision(program.run.precision, program.trainer.guard, device)
         with located(experiment.resolved, "data"):
             data = experiment.data.open(seed=program.run.seed, device=device)
-        program = planned_program(program, data)
-        state = settled(first_state(program, data), data)
+        check_watched(program, data)
+        clock = run_clock(program, data, cursor)
+        state = settled(first_state(planned_program(program, clock), data, clock), clock)
         check_evaluators(state, experiment.resolved)
         return state, data
 
 
-def first_state(program: Program, data: Data) -> TrainState:
+def first_state(program: Program, data: Data, clock: Clock) -> TrainState:
     """Step zero of a run, or of all members of a stack of runs."""
     if not program.members:
         return initial_state(program, data)
-    return stacked(program.but(members=tuple(planned_program(each, data) for each in program.members)), data)
+    return stacked(program.but(members=tuple(planned_program(each, clock) for each in program.members)), data)
 
 
 def check_evaluators(state: TrainState, resolved: ResolvedConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from registry.issue import invalid
@@ -49,9 +50,9 @@ class DefaultTrainer:
         if self.grad_clip_norm is not None and self.grad_clip_norm <= 0:
             raise invalid("must be positive", "grad_clip_norm", found=repr(self.grad_clip_norm))
 
-    def total_steps(self, steps_per_epoch: int) -> int:
-        """Optimizer-step attempts in the whole run."""
-        ends = [] if self.max_epochs is None else [self.max_epochs * steps_per_epoch]
+    def total_steps(self, attempts_by: Callable[[int], int]) -> int:
+        """Optimizer-step attempts in the whole run; the argument says how many are over after so many epochs."""
+        ends = [] if self.max_epochs is None else [attempts_by(self.max_epochs)]
         return min(ends if self.max_steps is None else [*ends, self.max_steps])
 
 

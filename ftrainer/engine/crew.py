@@ -15,7 +15,7 @@ from .accelerator import to_device
 from .layout import Clocked, Layout, decide
 from .member_data import data_of_members
 from .member_stepper import MemberStepper
-from .reactions import MemberReactions, Reactions
+from .reactions import MemberReactions, Reactions, reacting
 from .resume import Beginning
 from .stepper import Stepper, update
 
@@ -62,5 +62,5 @@ def reactions_of(begin: Beginning) -> Reactions | MemberReactions:
     """The callbacks and what they remember."""
     program = begin.state.program
     if not program.members:
-        return Reactions(program.callbacks, begin.memories)
-    return MemberReactions(program.callbacks, len(program.members), begin.memories)
+        return Reactions(reacting(program), begin.memories)
+    return MemberReactions(reacting(program), len(program.members), begin.memories)

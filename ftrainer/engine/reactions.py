@@ -7,43 +7,103 @@ from typing import Any
 
 import attrs
 
-from ftrainer.components.base import Callback
+from ftrainer.components.base import Callback, Data
+from ftrainer.components.callbacks.monitor import split_and_name
+from ftrainer.components.callbacks.observer import observers
 from ftrainer.functional.events import Action, Event, Save
+from ftrainer.functional.state import Program
+from registry.issue import ConfigError, ConfigPath, Issue, dotted
+
+NAMES = "callback_names"
+"""The manifest's entry for what the callbacks are called whose memories it holds."""
+
+Placed = tuple[ConfigPath, Callback]
+"""A callback and where the configuration names it."""
 
 
 class CallbackError(RuntimeError):
     """A callback raised; the message names it and the event."""
 
 
+def reacting(program: Program) -> tuple[Placed, ...]:
+    """Everything that reacts to events: the callbacks, then the schedule that watches a figure, if there is one."""
+    named: list[Placed] = [(("callbacks", index), callback) for index, callback in enumerate(program.callbacks)]
+    return (*named, *((("scheduler",), observer) for observer in observers(program.learner)))
+
+
+def title(callback: Callback) -> str:
+    """What a memory belongs to: the class, and the figure that it watches.
+
+    >>> from ftrainer.components.callbacks.early_stopping import EarlyStopping
+    >>> title(EarlyStopping(monitor="val/loss"))
+    'EarlyStopping val/loss min'
+    """
+    watched = (getattr(callback, name, None) for name in ("monitor", "mode"))
+    return " ".join([type(callback).__name__, *(str(word) for word in watched if word is not None)])
+
+
+def check_watched(program: Program, data: Data) -> None:
+    """See that what is watched will be reported at all.
+
+    Raises:
+        ConfigError: somebody watches validation, and the split is empty, or an evaluator, and there is none.
+    """
+    missing: dict[str, str] = {}
+    if not data.n_batches("val"):
+        missing["val"] = "the validation split is empty"
+    if not program.evaluators:
+        missing["eval"] = "there are no evaluators"
+    issues = []
+    for path, callback in reacting(program):
+        monitor = getattr(callback, "monitor", None)
+        split = split_and_name(monitor)[0] if isinstance(monitor, str) else None
+        if split in missing:
+            problem = f"{monitor!r} will never be reported: {missing[split]}"
+            issues.append(
+                Issue(path=(*path, "monitor"), problem=problem, hint="figures of training are watched as `train/loss`")
+            )
+    if issues:
+        raise ConfigError(issues)
+
+
 class Reactions:
-    """The callbacks of a run with what they remember; `memories` is JSON data and travels in the checkpoint."""
+    """The callbacks of a run with what they remember; `memories` is JSON data and travels in the checkpoint.
 
-    def __init__(self, callbacks: Sequence[Callback], memories: Sequence[Any] | None = None):
+    Args:
+        callbacks: with their places.
+        memories: what each remembers; None, for one or for all, where it begins.
+    """
+
+    def __init__(self, callbacks: Sequence[Placed], memories: Sequence[Any] | None = None):
         self._callbacks = tuple(callbacks)
-        self.memories = [c.init() for c in self._callbacks] if memories is None else list(memories)
+        known = [None] * len(self._callbacks) if memories is None else memories
+        pairs = zip(self._callbacks, known, strict=True)
+        self.memories = [callback.init() if memory is None else memory for (_, callback), memory in pairs]
 
-    def __bool__(self) -> bool:
-        return bool(self._callbacks)
+        self.titles = [title(callback) for _, callback in self._callbacks]
 
-    def memories_of(self, member: int | None) -> list[Any]:
+    def saved(self, member: int | None) -> dict[str, Any]:
         """What a checkpoint of the run keeps."""
         del member
-        return list(self.memories)
+        return {"callbacks": list(self.memories), NAMES: self.titles}
 
     def __call__(self, event: Event) -> list[Action]:
         """Tell every callback, in order, and collect what they want done.
 
         Raises:
-            CallbackError: one of them raised.
+            ConfigError: one of them found fault with its configuration.
+            CallbackError: one of them raised anything else.
         """
         actions: list[Action] = []
-        for index, callback in enumerate(self._callbacks):
+        for index, (path, callback) in enumerate(self._callbacks):
             try:
                 self.memories[index], wanted = callback.on_event(self.memories[index], event)
+            except ConfigError as error:
+                raise ConfigError(issue.under(path) for issue in error.issues) from error
             except Exception as error:
                 name, moment = type(callback).__name__, type(event).__name__
                 raise CallbackError(
-                    f"callbacks[{index}] ({name}) failed on {moment} at step {event.step}: {error}"
+                    f"{dotted(path)} ({name}) failed on {moment} at step {event.step}: {error}"
                 ) from error
             actions += wanted
         return actions
@@ -56,7 +116,7 @@ class MemberReactions:
     they ask to be saved then is that member, in a directory of its own.
     """
 
-    def __init__(self, callbacks: Sequence[Callback], n_members: int, memories: Mapping[str, Any] | None = None):
+    def __init__(self, callbacks: Sequence[Placed], n_members: int, memories: Mapping[str, Any] | None = None):
         given = memories or {"all": None, "members": [None] * n_members}
         self._all = Reactions(callbacks, given["all"])
         self._members = [Reactions(callbacks, memory) for memory in given["members"]]
@@ -66,9 +126,13 @@ class MemberReactions:
         """JSON data that travels in the checkpoint."""
         return {"all": self._all.memories, "members": [member.memories for member in self._members]}
 
-    def memories_of(self, member: int | None) -> Any:
+    def saved(self, member: int | None) -> dict[str, Any]:
         """What a checkpoint of the whole run keeps, or one of a member that goes on alone."""
-        return self.memories if member is None else list(self._members[member].memories)
+        return (
+            self._all.saved(None) | {"callbacks": self.memories}
+            if member is None
+            else self._members[member].saved(None)
+        )
 
     def __call__(self, event: Event) -> list[Action]:
         """As `Reactions`."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from ftrainer.components.base import Data
 from ftrainer.functional.events import Event, Stopping
-from ftrainer.functional.state import TrainState
 from registry.spec import thaw
 
 from .checkpoint import environment
-from .start import total_steps
+from .position import run_clock
+from .resume import Beginning
 from .status import Chronicle
 
 
@@ -24,19 +24,19 @@ def recorded(events: Iterator[Event], chronicle: Chronicle) -> Iterator[Event]:
         yield event
 
 
-def facts(state: TrainState, data: Data, digest: str) -> dict[str, Any]:
+def facts(begin: Beginning, data: Data, digest: str) -> dict[str, Any]:
     """What a run's directory says of the run from its beginning on, as JSON data.
 
     Args:
-        state: where it begins.
+        begin: where it begins.
         data: what it trains on.
         digest: of its resolved configuration.
     """
-    program = state.program
+    program, device = begin.state.program, begin.state.step.device
     return {
         "name": program.run.name,
         "digest": digest,
-        "total_steps": total_steps(program, data),
+        "total_steps": program.trainer.total_steps(run_clock(program, data, begin.cursor).attempts_by),
         "members": [thaw(each.values) for each in program.members],
-        "environment": {**environment(), "device": str(state.step.device), "backend": program.run.compile},
+        "environment": {**environment(), "device": str(device), "backend": program.run.compile},
     }

@@ -15,7 +15,10 @@ from registry.issue import invalid
 from registry.spec import replace
 
 from . import checkpoint
+from .position import run_clock
+from .reactions import NAMES, reacting, title
 from .replicas import same_members
+from .rundir import CHECKPOINTS
 from .writer import finish_group
 
 log = logging.getLogger("ftrainer.run")
@@ -29,11 +32,11 @@ class Beginning:
     Attributes:
         state: the run as a value.
         memories: what the callbacks remember; None for fresh ones.
-        cursor: `step`, `tick`, `epoch` and `elapsed` of the checkpoint; empty at step zero.
+        cursor: the checkpoint's: `step`, `tick`, `epoch`, `elapsed`, `clock` and more; empty at step zero.
     """
 
     state: TrainState
-    memories: Sequence[Any] | None = None
+    memories: Any = None
     cursor: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
@@ -42,27 +45,43 @@ class Beginning:
         return float(self.cursor.get("elapsed", 0.0))
 
 
-def restore(
-    state: TrainState, data: Data, resume: str | None, directories: Iterable[Path], keep_backend: bool = False
-) -> Beginning:
-    """Find the checkpoint to go on from, and read it.
+def locate(resume: str | None, directories: Iterable[Path]) -> Path | None:
+    """The checkpoint to go on from: the newest intact one for `auto`, else that at the path; None to start afresh."""
+    if resume != AUTO:
+        return None if resume is None else Path(resume)
+    path = newest(directories)
+    if path is None:
+        log.info("no checkpoint to resume from: the run starts afresh")
+    return path
+
+
+def cursor_at(path: Path | None) -> Mapping[str, Any]:
+    """Where the run stood that a checkpoint holds; empty for None.
+
+    Raises:
+        ConfigError: the path holds no checkpoint, or a damaged one.
+    """
+    return {} if path is None else checkpoint.load_manifest(path)["cursor"]
+
+
+def restore(state: TrainState, data: Data, path: Path | None, keep_backend: bool = False) -> Beginning:
+    """Read the checkpoint to go on from.
+
+    What is no tensor of the state may have changed since it was written: the length of the run and of its schedules,
+    learning rates, the batches, loggers, callbacks, evaluators, names and directories. Other batches begin the epoch
+    anew. A callback that is still there, and still watches the same figure, keeps its memory.
 
     Args:
-        state: step zero of the same program, as the template.
+        state: step zero of the program that wants it, as the template.
         data: what the run trains on.
-        resume: None to start afresh, `auto` for the newest intact checkpoint, or the path of one.
-        directories: where `auto` looks.
+        path: the checkpoint; None to start afresh.
         keep_backend: compute as the checkpoint's run did, whatever the program says.
 
     Raises:
         ConfigError: the path holds no checkpoint, the checkpoint does not fit the program, or the data's order
             cannot be had again.
     """
-    if resume is None:
-        return Beginning(state=state)
-    path = newest(directories) if resume == AUTO else Path(resume)
     if path is None:
-        log.info("no checkpoint to resume from: the run starts afresh")
         return Beginning(state=state)
     if data.exact_resume is not None:
         raise invalid(f"cannot resume: {data.exact_resume}", "run", "resume_from", found=str(path))
@@ -75,7 +94,43 @@ def restore(
     for change in checkpoint.drift(manifest):
         log.warning("resuming under another environment, so results may differ in the last bits: %s", change)
     log.info("resuming %s at step %d from %s", state.program.run.name, manifest["cursor"]["step"], path)
-    return Beginning(state=restored, memories=manifest["callbacks"], cursor=manifest["cursor"])
+    names = [title(callback) for _, callback in reacting(state.program)]
+    memories = handed_on(manifest["callbacks"], manifest[NAMES], names)
+    return Beginning(state=restored, memories=memories, cursor=manifest["cursor"])
+
+
+def handed_on(memories: Any, saved: Sequence[str], wanted: Sequence[str]) -> Any:
+    """A checkpoint's memories for callbacks that may be others now, by name; None for one that has no memory yet.
+
+    Args:
+        memories: one for each of `saved`, or as a stack of runs keeps them.
+        saved: the names of the callbacks that had them.
+        wanted: the names of those that want them.
+
+    >>> handed_on([{"bad": 1}, {"best": 2}], ["Patience", "Best"], ["Best", "New"])
+    [{'best': 2}, None]
+    """
+    if isinstance(memories, Mapping):
+        members = [handed_on(own, saved, wanted) for own in memories["members"]]
+        return {"all": handed_on(memories["all"], saved, wanted), "members": members}
+    left, found = list(zip(saved, memories, strict=True)), []
+    for name in wanted:
+        at = next((index for index, (other, _) in enumerate(left) if other == name), None)
+        found.append(None if at is None else left.pop(at)[1])
+    return found
+
+
+def why_finished(begin: Beginning, data: Data, resume: str | None) -> str | None:
+    """Why a run that was resumed has nothing left to do, if it has not."""
+    if not begin.cursor:
+        return None
+    trainer, done = begin.state.program.trainer, begin.cursor["step"]
+    if done >= trainer.total_steps(run_clock(begin.state.program, data, begin.cursor).attempts_by):
+        return f"all of its {done} steps are done"
+    if trainer.max_time is not None and begin.elapsed >= 60 * trainer.max_time:
+        return f"its {trainer.max_time:g} minutes are over"
+    over = begin.cursor.get("over")
+    return f"{over} (--resume PATH goes on all the same)" if over and resume == AUTO else None
 
 
 def finish_saving(path: Path, manifest: Mapping[str, Any]) -> None:
@@ -97,6 +152,7 @@ def newest(directories: Iterable[Path]) -> Path | None:
     return path
 
 
-def save_directories(program: Program) -> tuple[Path, ...]:
-    """Where the program's callbacks save."""
-    return tuple(Path(c.save_dir) for c in program.callbacks if hasattr(c, "save_dir"))
+def checkpoint_directories(program: Program) -> tuple[Path, ...]:
+    """Where a run of the program saves: in its own directory, and where its callbacks say."""
+    chosen = (Path(c.save_dir) for c in program.callbacks if hasattr(c, "save_dir"))
+    return tuple(dict.fromkeys([Path(program.run.out_dir) / CHECKPOINTS, *chosen]))

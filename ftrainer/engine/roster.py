@@ -35,20 +35,27 @@ class Roster:
         self.is_stack = bool(program.members)
         self.ids: tuple[int | None, ...] = tuple(range(len(program.members))) if self.is_stack else (None,)
         self.max_bad_steps = program.trainer.max_bad_steps
-        saved = cursor or {"bad": [0] * len(self.ids), "ended": []}
+        none = [0] * len(self.ids)
+        saved = {"bad": none, "skipped": none, "last": none, "ended": [], **(cursor or {})}
         self._bad: list[int] = list(saved["bad"])
+        self._skipped: list[int] = list(saved["skipped"])
+        self._last: list[int] = list(saved["last"])
         self._ended: dict[int, str] = {int(who): why for who, why in saved["ended"]}
         self.reason: str | None = None
         self.active: tuple[int | None, ...] = ()
         self.settle()
 
-    def cursor(self) -> dict[str, Any]:
-        """What a resumed run needs to know, as JSON data."""
-        return {"bad": list(self._bad), "ended": [[who, why] for who, why in self._ended.items()]}
+    def cursor(self, who: int | None = None) -> dict[str, Any]:
+        """What a resumed run needs to know, of one member or, with None, of all, as JSON data."""
+        here = slice(None) if who is None else slice(who, who + 1)
+        counts = {"bad": self._bad[here], "skipped": self._skipped[here], "last": self._last[here]}
+        return {**counts, "ended": [[other, why] for other, why in self._ended.items()] if who is None else []}
 
-    def settle(self) -> None:
-        """Forget those that have ended: until the step is over they are judged with the others, as they are alone."""
+    def settle(self) -> list[int]:
+        """Let those go that have ended, and say who: until the step is over they are as the others."""
+        gone = [who for who in self.active if who in self._ended]
         self.active = tuple(who for who in self.ids if who not in self._ended)
+        return gone
 
     @property
     def ended(self) -> Mapping[int, str]:
@@ -72,26 +79,28 @@ class Roster:
         if not metrics:
             return {who: {} for who in self.active}
         table = torch.stack([value.detach().to(torch.float64).reshape(-1) for value in metrics.values()])
-        columns = zip(self.ids, table.T.tolist(), strict=True)
-        return {who: dict(zip(metrics, column, strict=True)) for who, column in columns if who in self.active}
+        columns = zip(self.ids, table.T.tolist(), self._skipped, strict=True)
+        return {
+            who: dict(zip(metrics, column, strict=True)) | ({"skipped": skipped} if skipped else {})
+            for who, column, skipped in columns
+            if who in self.active
+        }
 
-    def over_split(self, results: Sequence[dict[str, Any]], metrics: Sequence[Metric]) -> Figures:
+    def over_split(
+        self, results: Sequence[dict[str, Any]], metrics: Sequence[Metric], members: Sequence[int | None]
+    ) -> Figures:
         """A split's figures from what `evaluate` gave for each of its batches."""
-        return {who: summarise([part(result, who) for result in results], metrics) for who in self.active}
-
-    def states(self, state: TrainState) -> Iterator[tuple[int | None, TrainState]]:
-        """The plain states of those that are still training."""
-        return ((who, self.state_of(state, who)) for who in self.active)
+        return {who: summarise([part(result, who) for result in results], metrics) for who in members}
 
     def state_of(self, state: TrainState, who: int | None) -> TrainState:
         """One member's plain state; the state itself for None."""
         return state if who is None else member(state, who)
 
-    def judge(self, steps: Sequence[int], skipped: Tensor) -> Iterator[tuple[int | None, str]]:
-        """Count bad steps in a row; who has had too many of them, and what to say.
+    def judge(self, steps: Mapping[int, str], skipped: Tensor) -> Iterator[tuple[int | None, str]]:
+        """Count bad steps; who has had too many of them in a row, and what to say.
 
         Args:
-            steps: (S,) numbers of attempts.
+            steps: (S,) numbers of attempts, each with the place of its batches.
             skipped: (S,) or (S, M), above zero where a step was not finite.
         """
         columns = skipped.reshape(len(steps), -1).T.tolist()
@@ -99,18 +108,31 @@ class Roster:
             if who in self.active and (verdict := self._count(place, who, steps, column)) is not None:
                 yield who, verdict
 
-    def _count(self, place: int, who: int | None, steps: Sequence[int], skipped: Sequence[float]) -> str | None:
-        for step, bad in zip(steps, skipped, strict=True):
+    def sum_up(self) -> None:
+        """Say how many steps were skipped in all, if any were."""
+        for place, who in enumerate(self.ids):
+            if n := self._skipped[place]:
+                told = (
+                    f"{n} step{'s were' if n > 1 else ' was'} skipped{named(who)}, the last at step {self._last[place]}"
+                )
+                log.warning("%s; `ftrainer replay RUN --step %d` shows where it went wrong", told, self._last[place])
+
+    def _count(self, place: int, who: int | None, steps: Mapping[int, str], skipped: Sequence[float]) -> str | None:
+        for (step, where), bad in zip(steps.items(), skipped, strict=True):
             self._bad[place] = self._bad[place] + 1 if bad else 0
             if bad:
-                name = "" if who is None else f" of member {who}"
+                self._skipped[place], self._last[place] = self._skipped[place] + 1, step
                 note = {"kind": "bad step", "step": step, "member": who}
-                log.warning(
-                    "step %d%s was skipped: its loss or gradients were not finite", step, name, extra={"note": note}
-                )
+                message = "step %d%s was skipped: its loss or gradients were not finite (%s)"
+                log.warning(message, step, named(who), where, extra={"note": note})
             if self._bad[place] >= self.max_bad_steps:
                 return f"{self._bad[place]} steps in a row were not finite, the last at step {step}"
         return None
+
+
+def named(who: int | None) -> str:
+    """A member's name behind a noun; nothing for a plain run."""
+    return "" if who is None else f" of member {who}"
 
 
 def part(tree: Any, who: int | None) -> Any:

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
+from ftrainer.functional import pytree
 from ftrainer.functional.events import Save
 from ftrainer.functional.state import Program, TrainState
 from registry.spec import thaw
@@ -30,10 +33,21 @@ class Saver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._writer.__exit__(kind, error, tb)
 
-    def save(self, saves: Sequence[Save], state: TrainState, cursor: Mapping[str, Any], memories: Any) -> None:
-        """Write one moment of the run under each of the names asked for; the bytes go to the disk meanwhile."""
-        manifest = {**surroundings(state.program), "cursor": dict(cursor), "callbacks": memories}
-        self._writer.save(saves, state, manifest)
+    def save(self, saves: Sequence[Save], state: TrainState, around: Mapping[str, Any]) -> None:
+        """Write one moment of the run under each of the names asked for; the bytes go to the disk meanwhile.
+
+        A plain run whose parameters are not finite is not saved, so that earlier checkpoints stand.
+
+        Args:
+            saves: what is asked for.
+            state: of the run, or of one member of it.
+            around: what else the manifest shall hold.
+        """
+        if not state.program.members and (spoilt := not_finite(state)):
+            names = ", ".join(save.name for save in saves)
+            log.warning("%s is not saved, since %s is not finite; earlier checkpoints stand", names, spoilt)
+        else:
+            self._writer.save(saves, state, {**surroundings(state.program), **around})
 
     @property
     def is_busy(self) -> bool:
@@ -47,6 +61,15 @@ class Saver:
                 log.warning("saving %s at step %d failed: %s", written.save.name, written.step, written.failure)
             else:
                 yield written.path
+
+
+def not_finite(state: TrainState) -> str | None:
+    """The first parameter that holds a number that is not finite; None where all are finite. Waits for the device."""
+    named = list(zip(pytree.paths(state.params), pytree.leaves(state.params), strict=True))
+    sums = [leaf.detach().sum(dtype=torch.complex128 if leaf.is_complex() else torch.float64) for _, leaf in named]
+    if not sums or bool(torch.stack(sums).isfinite().all()):
+        return None
+    return next((f"params/{path}" for path, leaf in named if not leaf.isfinite().all()), None)
 
 
 def surroundings(program: Program) -> dict[str, Any]:

@@ -39,50 +39,46 @@ def initial_state(program: Program, data: Data, statistics: Mapping[str, Any] | 
     state = to_device(attrs.evolve(state, program=program), device, precision)
     state = with_loss_scale(state) if precision == "fp16-mixed" else state
     if program.trainer.grad_accum_steps == 1:
-        return state  # type: ignore[no-any-return]
+        return state
     return step.with_accumulator(state, to_device(example, device, precision))
 
 
-def planned_program(program: Program, data: Data) -> Program:
-    """The program with schedules that know how long the run on this data is."""
-    clock, total = Clock(data.n_batches("train"), program.trainer.grad_accum_steps), total_steps(program, data)
-    learner = planned(program.learner, total, clock.steps_per_epoch)
-    return program.but(learner=learner)
+def planned_program(program: Program, clock: Clock) -> Program:
+    """The program with schedules that know how long the run is."""
+    total = program.trainer.total_steps(clock.attempts_by)
+    return program.but(learner=planned(program.learner, total, clock))
 
 
-def settled(state: TrainState, data: Data) -> TrainState:
+def settled(state: TrainState, clock: Clock) -> TrainState:
     """The state with a backend in place of `auto` in its program."""
     program = state.program
     if program.run.compile != "auto":
         return state
     n_bytes = sum(leaf.nbytes for leaf in pytree.leaves(state))
-    backend, reason = choose_backend(total_steps(program, data), n_bytes, state.step.device.type)
+    planned_steps = program.trainer.total_steps(clock.attempts_by)
+    backend, reason = choose_backend(planned_steps, n_bytes, state.step.device.type)
     log.info("run.compile: %s, since %s", backend, reason)
     members = tuple(member.but(run=replace(member.run, compile=backend)) for member in program.members)
     program = program.but(run=replace(program.run, compile=backend), members=members)
     return attrs.evolve(state, program=program)
 
 
-def total_steps(program: Program, data: Data) -> int:
-    """Optimizer-step attempts in the whole run."""
-    clock = Clock(data.n_batches("train"), program.trainer.grad_accum_steps)
-    return program.trainer.total_steps(clock.steps_per_epoch)  # type: ignore[no-any-return]
-
-
-def planned(component: Any, total_steps: int, steps_per_epoch: int) -> Any:
+def planned(component: Any, total: int, clock: Clock) -> Any:
     """A component whose schedules, at any depth, know how long the run is; a schedule tells those inside it itself."""
     if hasattr(component, "resolve") and attrs.has(type(component)):
-        return component.resolve(total_steps, steps_per_epoch)
+        by_epoch = getattr(component, "interval", None) == "epoch"
+        steps = clock.epochs_by(total) * clock.steps_per_epoch if by_epoch else total
+        return component.resolve(steps, clock.steps_per_epoch)
     if type(component) is tuple:
-        items = tuple(planned(item, total_steps, steps_per_epoch) for item in component)
+        items = tuple(planned(item, total, clock) for item in component)
         return items if any(new is not old for new, old in zip(items, component, strict=True)) else component
     if isinstance(component, frozendict):
-        entries = {key: planned(value, total_steps, steps_per_epoch) for key, value in component.items()}
+        entries = {key: planned(value, total, clock) for key, value in component.items()}
         return frozendict(entries) if any(entries[key] is not component[key] for key in entries) else component
     if not attrs.has(type(component)):
         return component
     fields = {f.name: getattr(component, f.name) for f in attrs.fields(type(component))}
-    changed = {name: planned(value, total_steps, steps_per_epoch) for name, value in fields.items()}
+    changed = {name: planned(value, total, clock) for name, value in fields.items()}
     changed = {name: value for name, value in changed.items() if value is not fields[name]}
     return attrs.evolve(component, **changed) if changed else component
 

@@ -110,4 +110,11 @@ class Validate:
     """Run validation and the evaluators now."""
 
 
-Action = Save | Stop | Log | Validate
+@attrs.frozen(kw_only=True)
+class Scale:
+    """Multiply every learning rate by `lr` from the next step on, in place of what an earlier `Scale` said."""
+
+    lr: float
+
+
+Action = Save | Stop | Log | Validate | Scale

@@ -1,0 +1,286 @@
+"""A run under way: one state threaded through one step, batch after batch, and told as events."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ftrainer.components.base import Batch, Data, RunInfo
+from ftrainer.functional.events import (
+    Action,
+    EpochEnd,
+    Event,
+    Log,
+    Logged,
+    Save,
+    Saved,
+    Scale,
+    StepEnd,
+    Stop,
+    Stopping,
+    Validate,
+    Validated,
+)
+
+from .accelerator import to_device
+from .crew import reactions_of, stepper_of
+from .journal import Journal
+from .position import run_clock
+from .resume import Beginning
+from .roster import Figures, Roster
+from .saving import Saver
+from .stepper import accumulate, evaluate, update
+
+log = logging.getLogger("ftrainer.run")
+
+
+FINISHED = "finished"
+SKIPPED = "skipped"
+Who = Sequence[int | None]
+"""Members; a plain run is the member None."""
+
+
+class Training:
+    """A run from where it begins to its end: its settings, what it moves, and whom it tells."""
+
+    def __init__(self, begin: Beginning, data: Data, interrupted: Callable[[], str | None], rescue: str | None):
+        self.program = begin.state.program
+        self.trainer, self.run = self.program.trainer, self.program.run
+        self.data, self.interrupted, self.rescue = data, interrupted, rescue
+        self.clock = run_clock(self.program, data, begin.cursor)
+        self.total = self.trainer.total_steps(self.clock.attempts_by)
+        self.tick, self.elapsed_before = int(begin.state.tick.max()), begin.elapsed
+        self.count()
+        self.roster = Roster(self.program, begin.cursor.get("roster"))
+        self.stepper = stepper_of(begin, data)
+        self.at_home = self.stepper.device.type == "cpu" and self.program.policy.precision != "fp64"
+        self.reactions = reactions_of(begin)
+        self.journal = Journal(self.program.loggers, self.info())
+        self.saver = Saver()
+        self.pending: list[tuple[int, Tensor]] = []
+        self.saves: dict[int | None, list[Save]] = {}
+        self.judged_at = -1
+        self.over: str | None = None
+        self.is_cut = self.gave_up = False
+        self.leaving: list[int] = []
+
+    def info(self) -> RunInfo:
+        """What the loggers may know."""
+        return RunInfo(
+            name=self.run.name, out_dir=Path(self.run.out_dir), total_steps=self.total, start_step=self.step,
+            config=self.program.config, members=tuple(member.values for member in self.program.members),
+            layout=self.stepper.cursor().get("layout", {}),
+        )  # fmt: skip
+
+    def count(self) -> None:
+        """Read the optimizer-step attempts and the finished epochs off the tick."""
+        self.step, self.epoch = self.clock.attempts(self.tick), self.clock.epoch(self.tick)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training, those before a resume included."""
+        return self.elapsed_before + self.journal.elapsed
+
+    @property
+    def reason(self) -> str | None:
+        """Why the run ends before all steps are done, if it does."""
+        return self.roster.reason
+
+    def events(self) -> Iterator[Event]:
+        """The run, epoch by epoch, to its end."""
+        while self.step < self.total and self.reason is None:
+            yield from self.one_epoch()
+        yield from self.finish()
+
+    def one_epoch(self) -> Iterator[Event]:
+        """What is left of the current epoch."""
+        epoch = self.epoch
+        self.stepper.set("slots/epoch", epoch)
+        for batch in self.data.batches("train", epoch, self.clock.index(self.tick)):
+            applies = self.clock.applies(self.tick)
+            metrics = self.stepper(update if applies else accumulate, self.placed(batch))
+            self.tick += 1
+            if applies:
+                self.count()
+                yield from self.after_step(metrics)
+                if self.reason is not None or self.step >= self.total:
+                    return
+
+    def placed(self, batch: Batch) -> Batch:
+        """The batch on the run's device, in the run's arithmetic."""
+        return batch if self.at_home else to_device(batch, self.stepper.device, self.program.policy.precision)
+
+    def after_step(self, metrics: Mapping[str, Tensor]) -> Iterator[Event]:
+        """Everything that hangs on one attempt: logging, an epoch's end, validation, and saving last of all."""
+        self.pending.append((self.step, metrics[SKIPPED]))
+        if self.step % self.trainer.log_every_n_steps == 0 or self.step == self.total:
+            yield from self.log_metrics({name: value for name, value in metrics.items() if name != SKIPPED})
+        event = StepEnd(
+            step=self.step, epoch=self.epoch, state=self.stepper.state, elapsed=self.elapsed, metrics=metrics
+        )
+        yield event
+        for action in self.reactions(event):
+            yield from self.act(action, None)
+        ended = self.clock.index(self.tick) == 0
+        if ended:
+            self.stepper.set("slots/epoch", self.epoch)
+            yield from self.tell(EpochEnd(**self.moment()))
+        if self.validates(ended):
+            yield from self.validate()
+        if ended and self.trainer.eval_every_n_epochs and self.epoch % self.trainer.eval_every_n_epochs == 0:
+            yield from self.run_evaluators()
+        while self.leaving:
+            leaving, self.leaving = self.leaving, []
+            yield from self.judge_last(leaving)
+        if self.reason is None and self.step < self.total:
+            if reason := self.interrupted():
+                self.end(None, reason, is_cut=True)
+            elif reason := self.out_of_time():
+                self.end(None, reason)
+            elif self.saves or self.saver.is_busy:
+                yield from self.save_all()  # at the run's end, saving waits for the last judgements
+        for member in self.roster.settle():
+            self.stepper.rest(member)
+
+    def log_metrics(self, metrics: Mapping[str, Tensor]) -> Iterator[Event]:
+        """Fetch training's figures from the device, count the bad steps, and tell of both."""
+        verdicts = self.count_pending()
+        figures = self.roster.figures(metrics)
+        self.journal.write(self.step, self.epoch, "train", figures)
+        self.give_up(verdicts)
+        for member, own in figures.items():
+            yield from self.tell(Logged(**self.moment(), member=member, metrics=own))
+
+    def out_of_time(self) -> str | None:
+        """Why the clock ends the run, if it does."""
+        limit = self.trainer.max_time
+        return f"{limit:g} minutes are over" if limit is not None and self.elapsed >= 60 * limit else None
+
+    def moment(self) -> dict[str, Any]:
+        """What every event says."""
+        return {"step": self.step, "epoch": self.epoch, "state": self.stepper.state, "elapsed": self.elapsed}
+
+    def tell(self, event: Event) -> Iterator[Event]:
+        """Yield an event, let the callbacks react, and do what they ask."""
+        yield event
+        for action in self.reactions(event):
+            yield from self.act(action, event.member)
+
+    def act(self, action: Action, member: int | None) -> Iterator[Event]:
+        """Do one thing that a callback asked for; saving waits until everything at this step is over."""
+        if isinstance(action, Save):
+            self.saves.setdefault(member, []).append(action)
+        elif isinstance(action, Stop):
+            self.end(member, action.reason)
+            self.over = self.reason
+        elif isinstance(action, Log):
+            self.journal.write(self.step, self.epoch, action.split, {member: action.metrics})
+        elif isinstance(action, Scale):
+            self.stepper.set("slots/lr_scale", action.lr, member)
+        elif isinstance(action, Validate):
+            yield from self.validate()
+            yield from self.run_evaluators()
+
+    def end(self, member: int | None, reason: str, is_cut: bool = False) -> None:
+        """End the run, or one member of it, after this step; what is cut short is not judged a last time."""
+        if not self.roster.end(member, reason):
+            return
+        if member is None:
+            self.is_cut = is_cut
+            return
+        self.journal.ends(self.step, self.epoch, member, reason)
+        self.leaving += [] if is_cut else [member]
+
+    def give_up(self, verdicts: Sequence[tuple[int | None, str]]) -> None:
+        """End those that had too many bad steps in a row."""
+        for member, verdict in verdicts:
+            self.end(member, verdict, is_cut=True)
+            self.gave_up = self.reason is not None
+
+    def validates(self, epoch_ended: bool) -> bool:
+        """Whether validation is due."""
+        by_step, by_epoch = self.trainer.val_every_n_steps, self.trainer.val_every_n_epochs
+        if by_step is not None and self.step % by_step == 0:
+            return True
+        return epoch_ended and by_epoch is not None and self.epoch % by_epoch == 0
+
+    def validate(self, who: Who | None = None) -> Iterator[Event]:
+        """Judge some members, by default all that are still training, on the validation split, if there is one."""
+        if not self.data.n_batches("val"):
+            return
+        self.judged_at = self.step if who is None else self.judged_at
+        results = [self.stepper(evaluate, self.placed(batch)) for batch in self.data.batches("val", 0)]
+        members = self.roster.active if who is None else who
+        yield from self.report("val", self.roster.over_split(results, self.program.learner.metrics, members))
+
+    def run_evaluators(self, who: Who | None = None) -> Iterator[Event]:
+        """Let every evaluator judge some members, by default all that are still training, in its own world."""
+        members = self.roster.active if who is None else who
+        for name, evaluator in self.program.evaluators.items():
+            states = {member: self.roster.state_of(self.stepper.state, member) for member in members}
+            figures = {member: evaluator.evaluate(state) for member, state in states.items()}
+            yield from self.report("eval", prefixed(figures, self.program.evaluators, name))
+
+    def judge_last(self, who: Who | None) -> Iterator[Event]:
+        """Judge those that end here: once more on the validation split unless they just were, and by the evaluators."""
+        if self.judged_at != self.step:
+            yield from self.validate(who)
+        yield from self.run_evaluators(who)
+
+    def report(self, split: str, figures: Figures) -> Iterator[Event]:
+        """Log a judgement and tell of it."""
+        self.journal.write(self.step, self.epoch, split, figures)
+        for member, own in figures.items():
+            yield from self.tell(Validated(**self.moment(), member=member, split=split, metrics=own))
+
+    def count_pending(self) -> list[tuple[int | None, str]]:
+        """Count the bad steps since the last look: who had too many, and what to say. The host waits for the device."""
+        if not self.pending:
+            return []
+        steps, flags = zip(*self.pending, strict=True)
+        self.pending.clear()
+        return list(self.roster.judge({step: self.clock.place_text(step) for step in steps}, torch.stack(flags)))
+
+    def save_all(self, wait: bool = False) -> Iterator[Event]:
+        """Write the checkpoints asked for at this step, and tell of those that reached the disk."""
+        if self.saves:
+            self.give_up(self.count_pending())
+        for member, saves in self.saves.items():
+            state = self.roster.state_of(self.stepper.state, member)
+            self.saver.save(saves, state, {"cursor": self.cursor(member), **self.reactions.saved(member)})
+        self.saves = {}
+        for path in self.saver.written(wait):
+            yield Saved(**self.moment(), path=path)
+
+    def cursor(self, member: int | None) -> dict[str, Any]:
+        """Where the run, or one member of it, stands, as a checkpoint keeps it."""
+        place = {"step": self.step, "tick": self.tick, "epoch": self.epoch, "elapsed": self.elapsed, "over": self.over,
+                 "clock": attrs.asdict(self.clock), "roster": self.roster.cursor(member)}  # fmt: skip
+        return place if member is not None else place | self.stepper.cursor()
+
+    def finish(self) -> Iterator[Event]:
+        """Last judgements, last callbacks, last checkpoint."""
+        if self.roster.active and not self.is_cut:
+            yield from self.judge_last(None)
+        status = "failed" if self.gave_up else "stopped" if self.is_cut else FINISHED
+        stopping = Stopping(**self.moment(), reason=self.reason or FINISHED, status=status)
+        for action in self.reactions(stopping):
+            yield from self.act(action, None)
+        if self.rescue is not None and None not in self.saves:
+            self.saves[None] = [Save(directory=self.rescue, name="last")]
+        yield from self.save_all(wait=True)
+        self.count_pending()
+        self.roster.sum_up()
+        yield stopping
+
+
+def prefixed(figures: Figures, evaluators: Mapping[str, Any], name: str) -> Figures:
+    """An evaluator's figures as plain numbers, under its name where it is not the only one."""
+    prefix = "" if len(evaluators) == 1 else f"{name}/"
+    return {who: {prefix + key: float(value) for key, value in own.items()} for who, own in figures.items()}
