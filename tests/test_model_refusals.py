@@ -296,11 +296,3 @@ def test_a_model_of_somebody_elses_is_handed_on_but_takes_no_extras() -> None:
     assert build_model(registry, {"_type_": "theirs", "width": 3}) == 3
     with pytest.raises(ConfigError, match="model: freeze need a model of torch modules; found int"):
         build_model(registry, {"_type_": "theirs", "width": 3, "freeze": ["*"]})
-
-
-def test_the_other_library_is_asked_for_by_name_where_it_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "m.yaml").write_text("model: {}")
-    with pytest.raises(ConfigError, match="model: needs the package model_constructor, which cannot be imported here"):
-        build_model(REGISTRY, {"_type_": "model.constructor", "config_path": str(tmp_path / "m.yaml")})
-    with pytest.raises(ConfigError, match=r"model\.config_path: there is no such file"):
-        build_model(REGISTRY, {"_type_": "model.constructor", "config_path": str(tmp_path / "n.yaml")})

@@ -75,10 +75,7 @@ def test_a_default_that_drops_can_be_swept_though_it_is_not_written() -> None:
     ("path", "message"),
     [
         ("model.sequential.layers.0.dims", "of a model only the dropout of a block can be swept"),
-        (
-            "model.sequential.layers.2.dropout",
-            "did you mean sequential.layers.0.dropout or sequential.layers.1.dropout",
-        ),
+        ("model.sequential.layers.2.dropout", r"where it is not 0; did you mean sequential\.layers\."),
     ],
 )
 def test_nothing_else_of_a_model_can_be_swept(path: str, message: str) -> None:
@@ -89,6 +86,11 @@ def test_nothing_else_of_a_model_can_be_swept(path: str, message: str) -> None:
 def test_torchs_own_dropout_is_structural() -> None:
     assert sequential({"_type_": "nn.Dropout", "p": 0.3}).numbers() == {}
     assert typed(torch.nn.Identity).numbers() == {}
+
+
+def test_a_swept_number_that_is_no_probability_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must be between 0 and 1; found 1\.5"):
+        evolve_at(Holder(model=network()), FIRST, 1.5)
 
 
 def test_a_dropout_that_is_no_probability_is_refused() -> None:

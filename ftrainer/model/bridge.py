@@ -21,6 +21,7 @@ from registry.spec import Deferred, component, traceable
 from . import sweeping
 from .assemble import Assembled, assemble, path_of
 from .blame import FAILURES, blame
+from .blocks.dropout import refuse_share
 from .blocks.normalize import Normalize
 from .initializers import Initializer, initialize
 from .lazy import lazy_layers, redraw, settle
@@ -158,7 +159,10 @@ class Model:
 
         Raises:
             KeyError: there is no block of ours at this place that drops anything.
+            ConfigError: the value is a number, and no probability.
         """
+        if not isinstance(value, Tensor):
+            refuse_share(value)
         return evolved(self, swept={**self.swept, sweeping.known(self.factory, self.path, ".".join(parts)): value})
 
     def numbers(self) -> dict[str, float | Tensor]:

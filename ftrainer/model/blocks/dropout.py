@@ -32,8 +32,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise invalid("must be between 0 and 1", "dropout", found=repr(p))
+        refuse_share(p)
         self.p, self.swept = p, None
 
     @property
@@ -51,3 +50,9 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """What `print` shows."""
         return f"p={self.p}"
+
+
+def refuse_share(p: float) -> None:
+    """Raise where a number is no probability."""
+    if not 0 <= p <= 1:
+        raise invalid("must be between 0 and 1", "dropout", found=repr(p))
