@@ -15,7 +15,7 @@ from ftrainer.config import (
     resolve,
     settings_of,
 )
-from ftrainer.experiment import SECTIONS, build_registry, instantiate_value, part, validate_specs
+from ftrainer.experiment import SECTIONS, build_registry, instantiate_value, part, replicated, validate_specs
 from ftrainer.model import build_model
 from registry import ConfigError, Issue, Registry, instantiate
 
@@ -73,7 +73,7 @@ def _component_issues(resolved: ResolvedConfig, registry: Registry, broken: Coll
     if issues or broken:
         return issues
     model = build_model(registry, resolved.data["model"])
-    return _raised(lambda: instantiate_value(resolved, registry, model))
+    return _raised(lambda: replicated(instantiate_value(resolved, registry, model), registry))
 
 
 def _raised(stage: Callable[[], Any]) -> Sequence[Issue]:

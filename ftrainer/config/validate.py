@@ -15,6 +15,7 @@ from registry.registry import Registry, unknown_key
 from registry.targets import forbidden
 
 from .node import kind
+from .replicate import Replicate
 from .resolved import ResolvedConfig
 from .sections import (
     LISTS,
@@ -48,6 +49,7 @@ def preflight_issues(resolved: ResolvedConfig) -> tuple[Issue, ...]:
         *_top_level(data),
         *_settings(data),
         *_run(data),
+        *_replicate(data),
         *_imports(data),
         *(issue for name in PREFIXES for issue in _section(name, data.get(name))),
         *_model(data.get("model")),
@@ -97,6 +99,12 @@ def _run(data: Mapping[str, Any]) -> tuple[Issue, ...]:
     if data.get("run") is None:
         return ()
     return check(Registry(), data["run"], ("run",), expected=RunSettings)
+
+
+def _replicate(data: Mapping[str, Any]) -> tuple[Issue, ...]:
+    if data.get("replicate") is None:
+        return ()
+    return check(Registry(), data["replicate"], ("replicate",), expected=Replicate)
 
 
 def _imports(data: Mapping[str, Any]) -> tuple[Issue, ...]:
