@@ -29,6 +29,7 @@ from typing import Any
 import attrs
 
 from ftrainer.engine import checkpoint
+from ftrainer.engine.environment import environment
 from ftrainer.engine.tensors import CheckpointError
 
 from .torture_runs import KINDS, PATIENCE_SECONDS, STEPS, Run
@@ -237,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = measure(root, options.kills, options.flips, options.jobs, options.seed)
     show(result)
     about = {"command": " ".join(["python -m benchmarks.torture", *(arguments or sys.argv[1:])]),
-             "seconds": round(time.monotonic() - start), "environment": checkpoint.environment()}  # fmt: skip
+             "seconds": round(time.monotonic() - start), "environment": environment()}  # fmt: skip
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps({**about, **result}, indent=1) + "\n")
     return 0 if is_sound(result) else 1

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ftrainer.engine import checkpoint
+from ftrainer.engine.environment import drift
 from ftrainer.engine.tensors import CODES, CheckpointError
 from ftrainer.functional.state import Program, TrainState
 from registry import component
@@ -220,6 +221,6 @@ def test_prune_never_removes_the_last_intact_checkpoint(tmp_path: Path) -> None:
 
 def test_drift_names_what_changed_about_the_machine(tmp_path: Path) -> None:
     manifest = checkpoint.load_manifest(save(tmp_path))
-    assert checkpoint.drift(manifest) == ()
+    assert drift(manifest) == ()
     manifest["environment"]["torch"] = "1.13.0"
-    assert checkpoint.drift(manifest) == (f"torch: 1.13.0 -> {torch.__version__}",)
+    assert drift(manifest) == (f"torch: 1.13.0 -> {torch.__version__}",)

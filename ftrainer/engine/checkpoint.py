@@ -7,9 +7,7 @@ rest. There is no pickle, so that reading a stranger's file runs nothing.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
-import platform
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,13 +15,13 @@ from types import MappingProxyType
 from typing import Any
 
 import attrs
-import torch
 from torch import Tensor
 
 from ftrainer.functional import pytree
 from ftrainer.functional.state import TrainState
 from registry.issue import Issue
 
+from .environment import environment
 from .manifest import SealError, encode, sealed, unsealed
 from .placement import discard, is_leftover, link, present, put
 from .tensors import CheckpointError, Leaf, describe, leaves_of, misfits, read_tensors, refuse, sha256_of, write_tensors
@@ -95,23 +93,6 @@ def complete(state: TrainState, manifest: Mapping[str, Any]) -> dict[str, Any]:
         "environment": environment(),
         "written_at": time.time(),
     }
-
-
-def environment() -> dict[str, Any]:
-    """The versions and settings under which a resumed run is bitwise the same."""
-    return {
-        "ftrainer": _version("ftrainer"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def drift(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """What differs between the checkpoint's environment and this one, as `name: then -> now`; exactness ends there."""
-    then, now = manifest["environment"], environment()
-    return tuple(f"{name}: {then.get(name)} -> {now[name]}" for name in now if then.get(name) != now[name])
 
 
 def load_manifest(path: Path) -> dict[str, Any]:
@@ -211,11 +192,20 @@ def latest(*directories: Path) -> tuple[Path | None, tuple[Issue, ...]]:
     return None, tuple(skipped)
 
 
-def prune(directory: Path, names: Iterable[str]) -> tuple[str, ...]:
-    """Remove checkpoints by name, but never the last intact one; the names that are gone."""
+def prune(directory: Path, names: Iterable[str], trusted: Path | None = None) -> tuple[str, ...]:
+    """Remove checkpoints by name, but never the last intact one.
+
+    Args:
+        directory: where they lie.
+        names: of those to remove.
+        trusted: one that this process just wrote, and need not read again to know that it is intact.
+
+    Returns:
+        The names that are gone.
+    """
     doomed = [directory / name for name in names if (directory / name).is_dir()]
     staying = [place for place in stored(directory) if place not in doomed]
-    if not any(_is_intact(place) for place in reversed(staying)):
+    if doomed and trusted not in staying and not any(_is_intact(place) for place in reversed(staying)):
         spared = next((place for place in reversed(doomed) if _is_intact(place)), None)
         doomed = [place for place in doomed if place != spared]
     for place in doomed:
@@ -287,10 +277,3 @@ def _headline(path: Path, manifest: Mapping[str, Any], template: TrainState, cou
     if theirs != ours:
         return Issue(problem=f"{path}: a checkpoint of another program", found=theirs, expected=ours)
     return Issue(problem=f"{path}: {count} leaves of the checkpoint do not fit this program")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

@@ -15,6 +15,7 @@ from registry.issue import invalid
 from registry.spec import replace
 
 from . import checkpoint
+from .environment import drift
 from .position import run_clock
 from .reactions import NAMES, reacting, title
 from .replicas import same_members
@@ -91,7 +92,7 @@ def restore(state: TrainState, data: Data, path: Path | None, keep_backend: bool
         run = replace(restored.program.run, compile=manifest["run"]["backend"])
         restored = attrs.evolve(restored, program=restored.program.but(run=run))
     finish_saving(path, manifest)
-    for change in checkpoint.drift(manifest):
+    for change in drift(manifest):
         log.warning("resuming under another environment, so results may differ in the last bits: %s", change)
     log.info("resuming %s at step %d from %s", state.program.run.name, manifest["cursor"]["step"], path)
     names = [title(callback) for _, callback in reacting(state.program)]

@@ -163,5 +163,5 @@ def _write_one(save: Save, first: Path | None, leaves: Mapping[str, Tensor], con
         path = checkpoint.duplicate(first, directory, save.name)
     else:
         path = checkpoint.write_leaves(directory, save.name, leaves, content)
-    checkpoint.prune(directory, save.drop)
+    checkpoint.prune(directory, save.drop, trusted=path)
     return path
