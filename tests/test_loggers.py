@@ -227,7 +227,7 @@ def test_curves_are_a_picture_with_a_panel_for_each_figure(tmp_path: Path, n: in
 
 def test_curves_choose_axes_colours_and_titles(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="needs matplotlib")
-    from ftrainer.components.loggers.curves import COLOURS, draw  # noqa: PLC0415
+    from ftrainer.components.loggers.drawing import COLOURS, draw  # noqa: PLC0415
 
     sink: Any = Curves().open(info(tmp_path))
     for one in drawn_rows(300):

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import attrs
 import numpy as np
 
+from .rows import number_text
+
 LEVEL = 0.95
 REPETITIONS = 10_000
 Strata = Sequence[Sequence[float]]
@@ -52,6 +54,22 @@ def estimate(strata: Strata, repetitions: int = REPETITIONS) -> Estimate:
     low, high = interval([stratum for stratum in finite if stratum], repetitions)
     sd = float(np.std(pooled, ddof=1)) if len(pooled) > 1 else math.nan
     return Estimate(n=len(pooled), mean=float(np.mean(pooled)), sd=sd, iqm=iqm(pooled), low=low, high=high)
+
+
+def cells(found: Estimate) -> tuple[str, str, str]:
+    """An estimate as a table shows it.
+
+    >>> cells(Estimate(n=3, mean=2.0, sd=1.0, iqm=2.0, low=1.0, high=3.0))
+    ('2 ± 1', '2', '1 … 3')
+    """
+    if not found.n:
+        return ("–", "–", "–")
+    spread = "" if math.isnan(found.sd) else f" ± {found.sd:.3g}"
+    return (
+        number_text(found.mean) + spread,
+        number_text(found.iqm),
+        f"{number_text(found.low)} … {number_text(found.high)}",
+    )
 
 
 def iqm(values: Sequence[float]) -> float:

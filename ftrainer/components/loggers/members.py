@@ -17,7 +17,7 @@ from rich.table import Table
 from ftrainer.components.base import LogSink, RunInfo
 from registry.spec import component, thaw
 
-from .estimates import LEVEL, Estimate
+from .estimates import LEVEL, cells
 from .members_plot import Traces, draw
 from .outcome import Outcome, less_is_better, value_text, values_text
 from .rows import Row, history, number_text, replace_text
@@ -139,22 +139,6 @@ def effects_table(figure: str, outcome: Outcome) -> Table:
 
 
 ESTIMATE = ("mean ± sd", "IQM", f"{LEVEL:.0%} interval")
-
-
-def cells(found: Estimate) -> tuple[str, str, str]:
-    """An estimate as a table shows it.
-
-    >>> cells(Estimate(n=3, mean=2.0, sd=1.0, iqm=2.0, low=1.0, high=3.0))
-    ('2 ± 1', '2', '1 … 3')
-    """
-    if not found.n:
-        return ("–", "–", "–")
-    spread = "" if math.isnan(found.sd) else f" ± {found.sd:.3g}"
-    return (
-        number_text(found.mean) + spread,
-        number_text(found.iqm),
-        f"{number_text(found.low)} … {number_text(found.high)}",
-    )
 
 
 def best_text(outcome: Outcome, figure: str) -> str:

@@ -10,13 +10,11 @@ import attrs
 
 from ftrainer.components.data.extras import require
 
-from .curves import wants_log
+from .drawing import OKABE_ITO, wants_log
 from .estimates import LEVEL, estimate
 from .outcome import Outcome, less_is_better, value_text
 from .rows import Row
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
-"""The colours of Okabe and Ito (2008), told apart by readers with any colour vision."""
 POINTS, REPETITIONS = 80, 1000
 """Places along the steps at which a curve is estimated, and the size of the bootstrap there."""
 
@@ -58,12 +56,12 @@ def draw(traces: Traces, outcome: Outcome, title: str) -> Any:
 def shown_rows(outcome: Outcome) -> dict[tuple[Any, ...], list[int]]:
     """The rows of swept values to draw, with their members."""
     rows, headline = outcome.rows(), outcome.headline()
-    if len(rows) <= len(COLOURS) or headline is None:
+    if len(rows) <= len(OKABE_ITO) or headline is None:
         return rows
     sign = 1 if less_is_better(headline) else -1
     iqms = {key: estimate([outcome.values(headline, who)], REPETITIONS).iqm for key, who in rows.items()}
     ranked = sorted(rows, key=lambda key: (math.isnan(iqms[key]), sign * iqms[key]))
-    return {key: rows[key] for key in ranked[: len(COLOURS)]}
+    return {key: rows[key] for key in ranked[: len(OKABE_ITO)]}
 
 
 def panel(
@@ -71,7 +69,7 @@ def panel(
 ) -> None:
     """One figure: a curve and its band for each row of swept values."""
     everything: list[float] = []
-    for colour, (key, members) in zip(COLOURS, rows.items(), strict=False):
+    for colour, (key, members) in zip(OKABE_ITO, rows.items(), strict=False):
         label = " ".join(f"{p.rpartition('.')[2]}={value_text(v)}" for p, v in zip(paths, key, strict=True))
         everything += band(axes, values, members, colour, label or f"{len(members)} members")
     if wants_log(everything):
