@@ -194,8 +194,8 @@ def test_the_summary_tells_last_lowest_and_highest(tmp_path: Path, capsys: pytes
     ]
     assert cells == [
         ["train/loss", "nan", "0.25", "2", "0.5", "1"],
-        ["eval/return", "200", "200", "3", "200", "3"],
         ["train/bad", "inf", "–", "–", "–", "–"],
+        ["eval/return", "200", "200", "3", "200", "3"],
     ]
 
 

@@ -92,12 +92,13 @@ def number_text(value: float) -> str:
 
 
 def figures_text(metrics: Mapping[str, float]) -> str:
-    """Every figure by name.
+    """Every figure by name, the loss first.
 
-    >>> figures_text({"loss": 0.25, "lr": 1e-3})
-    'loss 0.25  lr 0.001'
+    >>> figures_text({"grad_norm": 1.5, "loss": 0.25})
+    'loss 0.25  grad_norm 1.5'
     """
-    return "  ".join(f"{name} {number_text(value)}" for name, value in metrics.items())
+    names = sorted(metrics, key=lambda name: name != "loss")
+    return "  ".join(f"{name} {number_text(metrics[name])}" for name in names)
 
 
 def place_text(step: int, total: int | None) -> str:

@@ -54,12 +54,14 @@ class SummarySink:
 
 
 def summary_table(title: str, record: Record) -> Table:
-    """One row for each figure, in the order in which they first appeared."""
+    """One row for each figure, split by split in the order in which they first appeared, the loss first."""
     table = Table(title=escape(title), title_justify="left", title_style="bold")
     table.add_column("figure")
     for heading in ("last", "lowest", "at step", "highest", "at step"):
         table.add_column(heading, justify="right")
-    for key, (steps, values) in record.series.items():
+    splits = list(dict.fromkeys(key.split for key in record.series))
+    for key in sorted(record.series, key=lambda key: (splits.index(key.split), key.name != "loss")):
+        steps, values = record.series[key]
         table.add_row(escape(f"{key.label}/{key.name}"), *summary_cells(steps, values))
     return table
 
