@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 
 import pytest
 import torch
@@ -268,7 +270,7 @@ def test_the_code_may_be_built_in_the_middle_of_anything() -> None:
         return sequential(spec, {"_type_": "nn.Threshold", "threshold": -1e9, "value": float(tag)})
 
     models = [fresh(tag) for tag in range(3)]
-    run = jit(lambda p: torch.func.grad(lambda q: scalar(models[0].apply(q, {}, {"x": x}))[()])(p))
+    run = jit(lambda p: torch.func.grad(lambda q: scalar(models[0].apply(q, {}, {"x": x})))(p), backend="trace")
     assert run(values).keys() == values.keys()
     with redirect(None):
         torch.testing.assert_close(models[1].apply(values, {}, {"x": x})[0], expected)
@@ -299,6 +301,51 @@ def test_a_parameter_that_wants_no_gradient_is_frozen() -> None:
 def test_a_pattern_that_freezes_nothing_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"model\.freeze\[1\]: the pattern matches nothing; found '1\.\*'"):
         mlp(freeze=["0.0.*", "1.*"]).init(key(0), {"x": X})
+
+
+def test_freezing_everything_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model\.freeze: leaves nothing to train; found \*"):
+        mlp(freeze=["*"]).init(key(0), {"x": X})
+
+
+def test_modules_inside_torchs_containers_come_from_nested_specs() -> None:
+    inner = {
+        "_type_": "nn.Sequential",
+        "_args_": [{"_type_": "nn.LazyLinear", "out_features": 4}, {"_type_": "nn.Tanh"}],
+    }
+    layer = {
+        "_type_": "nn.TransformerEncoderLayer",
+        "d_model": 4,
+        "nhead": 2,
+        "dim_feedforward": 8,
+        "batch_first": True,
+    }
+    encoder = {
+        "_type_": "nn.TransformerEncoder",
+        "encoder_layer": layer,
+        "num_layers": 2,
+        "enable_nested_tensor": False,
+    }
+    model, x = sequential(inner, encoder), torch.randn(2, 3, 5)
+    params, buffers = model.init(key(0), {"x": x})
+    assert {"0.0.weight", "1.layers.1.linear1.weight"} <= set(params)
+    assert model.apply(params, buffers, {"x": x}, key(1), train=True)[0].shape == (2, 3, 4)
+
+
+def test_statistics_of_a_normaliser_are_handed_through() -> None:
+    model = sequential({"_type_": "normalize", "field": "x"})
+    params, buffers = model.init(key(0), {"x": X}, {"x": {"mean": X.mean(0), "std": X.std(0)}})
+    new = model.apply(params, buffers, {"x": X}, train=True)[1]
+    assert all(new[name] is tensor for name, tensor in buffers.items())
+
+
+def test_a_module_taken_over_is_let_go_with_its_model() -> None:
+    model = from_module(nn.Linear(5, 2))
+    held = weakref.ref(model.factory.factory.module)
+    model.apply(*model.init(key(0), {"x": X}), {"x": X})
+    del model
+    gc.collect()
+    assert held() is None
 
 
 def test_tensors_of_another_model_are_refused() -> None:

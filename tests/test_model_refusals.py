@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from ftrainer.config import resolve_config
 from ftrainer.functional.jit import TraceError, jit
 from ftrainer.functional.random import key
-from ftrainer.model import build_model, from_module
+from ftrainer.model import blamed, build_model, from_module
 from registry import ConfigError
 from tests.models import REGISTRY, scalar, sequential, typed
 
@@ -205,8 +206,22 @@ def test_what_cannot_be_traced_names_the_layer_and_its_line_and_runs_eager() -> 
     with pytest.raises(TraceError) as caught:
         jit(lambda x: model.apply(params, buffers, {"x": x})[0], backend="trace")(X)
     told = str(model.blame(caught.value))
-    assert "model.sequential.layers[1]: layer '1' (Branching) cannot be traced" in told
+    line = "`return x if x.sum() > 0 else -x` asks for the value of a tensor"
+    assert f"model.sequential.layers[1]: layer '1' (Branching) cannot be traced: {line}" in told
+    assert str(blamed(caught.value)) == told
+    assert blamed(ValueError("elsewhere")) is None
     assert "found float32 (4, 3)" in told
+
+
+def test_an_operator_that_cannot_be_traced_is_named() -> None:
+    class Comparing(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if torch.equal(x, x) else -x
+
+    model = typed(Comparing)
+    with pytest.raises(TraceError) as caught:
+        jit(lambda x: model.apply({}, {}, {"x": x})[0], backend="trace")(X)
+    assert re.search(r"Comparing cannot be traced: aten\.equal\S* asks for", str(model.blame(caught.value)))
 
 
 YAML = """\

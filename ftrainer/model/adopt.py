@@ -18,6 +18,7 @@ class Original:
     """A module that nobody else holds; calling it copies it. Compares by identity."""
 
     module: nn.Module
+    unique: bool = True
 
     def __call__(self) -> nn.Module:
         return copy.deepcopy(self.module)

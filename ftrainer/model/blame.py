@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import linecache
 from collections.abc import Iterator, Mapping
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ftrainer.deps.make_fx import UNTRACEABLE
+from ftrainer.deps.make_fx import untraceable
+from ftrainer.deps.module_internals import OpOverload
 from registry.issue import ConfigError, ConfigPath, Issue
 from registry.spec import Deferred
 
@@ -19,6 +21,9 @@ from .skeleton import Skeleton
 
 FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 """What the code of a module may raise when its input does not suit it."""
+
+
+UNTRACED = "write the branch with torch.where and keep numbers as tensors, or set `run.compile: eager`"
 
 
 class Culprit(NamedTuple):
@@ -47,9 +52,10 @@ def blame(error: BaseException, spec: Deferred) -> ConfigError:
 def complaint(error: BaseException, culprit: Culprit) -> Issue:
     """What a layer could not do, with what came in and what it expects."""
     problem, hint = refusal(error, culprit.label)
-    if problem is None:
-        verb = "cannot be traced" if isinstance(error, UNTRACEABLE) else "fails"
-        problem = f"{culprit.label} {verb}: {first_line(error)}"
+    if problem is None and isinstance(error, untraceable()):
+        problem, hint = f"{culprit.label} cannot be traced: {untraced(error)} asks for the value of a tensor", UNTRACED
+    elif problem is None:
+        problem = f"{culprit.label} fails: {first_line(error)}"
     found = ", ".join(map(describe, culprit.inputs)) or "no arguments"
     return Issue(path=culprit.path, problem=problem, found=found, expected=culprit.expected, hint=hint)
 
@@ -96,6 +102,15 @@ def node_of(step: Step, values: Mapping[str, Any], spec: Deferred) -> Culprit:
     return Culprit(f"the node that makes {step.out!r}", path, tuple(inputs), None)
 
 
+def untraced(error: BaseException) -> str:
+    """What a trace could not record: the operator if it is known, else the line of the layer that called it."""
+    calls = [call for frame in frames(error) if isinstance(call := frame.f_locals.get("func"), OpOverload)]
+    if calls:
+        return str(calls[-1])
+    lines = [frame for frame in frames(error) if frame.f_code.co_name == "forward"]
+    return f"`{linecache.getline(lines[-1].f_code.co_filename, lines[-1].f_lineno).strip()}`"
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, without torch's advice."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
@@ -115,7 +130,7 @@ def describe(value: Any) -> str:
     return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
 
 
-EXPECTED = {
+EXPECTED: Mapping[str, str] = MappingProxyType({
     "in_features": "(…, {})",
     "in_channels": "(batch, {}, …)",
     "num_features": "(batch, {}, …)",
@@ -124,7 +139,7 @@ EXPECTED = {
     "input_size": "(batch, time, {})",
     "embed_dim": "(batch, time, {})",
     "d_model": "(batch, time, {})",
-}
+})  # fmt: skip
 """By the attribute in which a layer keeps its width: the shape that it takes."""
 
 

@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from ftrainer.functional.patterns import match
 from ftrainer.functional.random import fold_in
 from ftrainer.functional.redirect import redirect
-from registry.issue import ConfigError, ConfigPath, Issue, nearest
+from registry.issue import ConfigError, ConfigPath, Issue, invalid, nearest
 from registry.spec import Deferred, component, traceable
 
 from . import sweeping
 from .assemble import Assembled, assemble, path_of
-from .blame import FAILURES, blame
+from .blame import FAILURES, blame, chain, frames
 from .blocks.dropout import refuse_share
 from .blocks.normalize import Normalize
 from .initializers import Initializer, initialize
 from .lazy import lazy_layers, redraw, settle
 from .probe import differentiate, refuse_mutation
 from .skeleton import Shapes, Skeleton, arguments, describe, fresh, hollow_module, skeleton, takes, waits
-from .tensors import fill, split
+from .tensors import fill, require_all, split
 from .weights import InitFrom, initialize_from
 
 DRAW = 1
@@ -112,8 +112,12 @@ class Model:
         """The ordinary module with copies of these tensors, in evaluation mode.
 
         Its normaliser is inside, so that it takes raw inputs. Frozen parameters want no gradient.
+
+        Raises:
+            ValueError: the names are not the module's.
         """
         module = fresh(self.factory).module
+        require_all(module, {**params, **buffers})
         settle(module, {**params, **buffers})
         fill(module, {**params, **buffers}, frozen=buffers)
         return module.eval()
@@ -206,6 +210,8 @@ class Model:
         for index, pattern in enumerate(self.freeze):
             for name in match(pattern, parameters, "freeze", index):
                 parameters[name].requires_grad_(False)
+        if self.freeze and not any(parameter.requires_grad for parameter in parameters.values()):
+            raise invalid("leaves nothing to train", "freeze", found=", ".join(self.freeze))
 
     def _try(
         self, params: dict[str, Tensor], buffers: dict[str, Tensor], example: Mapping[str, Any], key: Tensor
@@ -236,6 +242,13 @@ class Model:
             yield
         except FAILURES as error:
             raise self.blame(error) from error
+
+
+def blamed(error: BaseException) -> ConfigError | None:
+    """The error that names the layer of whatever model was running when another error arose; None where none was."""
+    running = [frame.f_locals.get("self") for origin in chain(error) for frame in frames(origin)]
+    models = [owner for owner in running if isinstance(owner, Model)]
+    return models[-1].blame(error) if models else None
 
 
 def evolved(model: Any, **changes: Any) -> Model:

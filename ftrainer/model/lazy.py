@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.nn.parameter import is_lazy as is_open
+
+from ftrainer.deps.module_internals import finish_lazy, own_tensors
 
 from .assemble import Assembled, Part, start_stream
 
@@ -68,28 +69,14 @@ def settle(module: nn.Module, tensors: Mapping[str, Tensor | tuple[int, ...]]) -
     """
     for prefix, layer in list(module.named_modules()):
         if isinstance(layer, LazyModuleMixin):
-            _settle_one(layer, {name: _shape(tensors[f"{prefix}.{name}".lstrip(".")]) for name in _held(layer)})
+            shapes = {own: _shape(tensors[f"{prefix}.{own}".lstrip(".")]) for own in own_tensors(layer)}
+            for attribute, size in _sizes(layer, shapes).items():
+                setattr(layer, attribute, size)
+            finish_lazy(layer, shapes)
 
 
 def _shape(tensor: Tensor | tuple[int, ...]) -> tuple[int, ...]:
     return tuple(tensor.shape) if isinstance(tensor, Tensor) else tensor
-
-
-def _held(layer: Any) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in {**layer._parameters, **layer._buffers}.items() if tensor is not None}
-
-
-def _settle_one(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for name, tensor in _held(layer).items():
-        if is_open(tensor):
-            tensor.materialize(shapes[name])
-    for attribute, size in _sizes(layer, shapes).items():
-        setattr(layer, attribute, size)
-    if layer.cls_to_become is not None:
-        layer._initialize_hook.remove()
-        layer._load_hook.remove()
-        del layer._initialize_hook, layer._load_hook
-        layer.__class__ = layer.cls_to_become
 
 
 def _sizes(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ftrainer.deps.module_internals import forget_tensors
 from registry.issue import invalid, nearest
 from registry.spec import Deferred
 
 from .assemble import Assembled, assemble
+from .blocks.normalize import statistics_of
 from .lazy import is_lazy, settle
 from .tensors import aliases, hollow, named_tensors
 
@@ -33,7 +35,7 @@ class Skeleton:
     Attributes:
         module: in training or in evaluation mode for good.
         held: every name of every tensor.
-        parameters: dotted names of what the module calls parameters; it never writes to them.
+        constant: names of what the module never writes to: its parameters, and the statistics of `normalize` blocks.
         aliases: the further names of tied tensors, each with the name that carries them.
         places: by dotted name, which spec made a submodule (see `assemble.path_of`).
         by_name: whether the module's `forward` takes the inputs by their names.
@@ -42,7 +44,7 @@ class Skeleton:
 
     module: nn.Module
     held: frozenset[str]
-    parameters: frozenset[str]
+    constant: frozenset[str]
     aliases: Mapping[str, str]
     places: Mapping[str, int]
     by_name: bool
@@ -58,7 +60,7 @@ class Skeleton:
     ) -> tuple[Any, dict[str, Tensor]]:
         """Run the module on tensors from outside; returns its output, mappings as dicts, and the buffers it left.
 
-        Buffers are copied first: modules write to them in place, inside `torch.func.grad` too.
+        Other buffers are copied first: modules write to them in place, inside `torch.func.grad` too.
 
         Args:
             params, buffers: by dotted name.
@@ -69,7 +71,7 @@ class Skeleton:
         Raises:
             ValueError: the names are not the module's.
         """
-        own = {name: t if name in self.parameters else t.clone() for name, t in buffers.items()}
+        own = {name: t if name in self.constant else t.clone() for name, t in buffers.items()}
         tensors = {**params, **own}
         for alias, carrier in self.aliases.items():
             tensors[alias] = tensors[carrier]
@@ -80,7 +82,7 @@ class Skeleton:
         tensors.update(swept or {})
         outputs = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
         for layer in self.recurrent:
-            layer._init_flat_weights()
+            forget_tensors(layer)
         return plain(outputs), {name: tensors[name] for name in buffers}
 
     def call_own(self, names: tuple[str, ...], inputs: Mapping[str, Any]) -> Any:
@@ -117,7 +119,22 @@ def waits(spec: Deferred) -> bool:
     return is_lazy(hollow_module(spec).module)
 
 
-@functools.lru_cache(maxsize=512)
+def remembered(make: Callable[..., T]) -> Callable[..., T]:
+    """Call a function of a spec once for each value of its arguments.
+
+    A spec around a module that exists already equals no other: its results would be kept, with the module, and never
+    be asked for again.
+    """
+    cached = functools.lru_cache(maxsize=512)(make)
+
+    @functools.wraps(make)
+    def call(spec: Deferred, *args: Any) -> T:
+        return make(spec, *args) if getattr(spec.factory, "unique", False) else cached(spec, *args)
+
+    return call
+
+
+@remembered
 def skeleton(spec: Deferred, names: tuple[str, ...], train: bool, shapes: Shapes = ()) -> Skeleton:
     """The code that a spec describes, made once for each spec and mode.
 
@@ -138,7 +155,7 @@ def skeleton(spec: Deferred, names: tuple[str, ...], train: bool, shapes: Shapes
     return describe(aside(make), names)
 
 
-@functools.lru_cache(maxsize=512)
+@remembered
 def hollow_module(spec: Deferred) -> Assembled:
     """The module that a spec describes, holding no memory; never run, never changed.
 
@@ -175,7 +192,7 @@ def describe(assembled: Assembled, names: tuple[str, ...]) -> Skeleton:
     return Skeleton(
         module=module,
         held=frozenset(name for name, _ in named_tensors(module)),
-        parameters=frozenset(name for name, _ in module.named_parameters(remove_duplicate=False)),
+        constant=frozenset({n for n, _ in module.named_parameters(remove_duplicate=False)} | statistics_of(module)),
         aliases=aliases(module),
         places=assembled.places(),
         by_name=takes(module, names),

@@ -64,6 +64,34 @@ def table(model: Model, example: Mapping[str, Any], statistics: Mapping[str, Any
     ]
 
 
+HEADER = ("layer", "class", "in", "out", "parameters", "frozen")
+
+
+def render(rows: list[Layer]) -> str:
+    """The table as text, the whole model last.
+
+    >>> whole = Layer("", "Sequential", "(4, 3)", "(4, 2)", 8, 0)
+    >>> print(render([whole, Layer("0", "Linear", "(4, 3)", "(4, 2)", 8, 0)]))
+    layer  class       in      out     parameters  frozen
+    0      Linear      (4, 3)  (4, 2)           8       0
+    model  Sequential  (4, 3)  (4, 2)           8       0
+    """
+    whole, *layers = rows
+    cells = [
+        HEADER,
+        *((*row[:4], f"{row.n_params:,}", f"{row.n_frozen:,}") for row in (*layers, whole._replace(path="model"))),
+    ]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
+    aligned = [
+        [
+            text.rjust(width) if column > 3 else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        for row in cells
+    ]
+    return "\n".join("  ".join(row).rstrip() for row in aligned)
+
+
 def observed(module: nn.Module, run: Callable[[], Any]) -> dict[str, tuple[str, str]]:
     """The shapes that went into and came out of each layer while `run` ran."""
     shapes: dict[str, tuple[str, str]] = {}

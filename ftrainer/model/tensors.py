@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from ftrainer.deps.module_internals import holders
 
 
 def named_tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
@@ -32,8 +33,7 @@ def hollow(module: nn.Module) -> None:
     """Put every tensor of a module on the meta device, where it takes no memory; tied ones stay tied."""
     memo: dict[int, Tensor] = {}
     for layer in module.modules():
-        holders: tuple[dict[str, Any], ...] = (layer._parameters, layer._buffers)
-        for held in holders:
+        for held in holders(layer):
             for name, tensor in held.items():
                 if tensor is not None and not is_lazy(tensor):
                     held[name] = memo.setdefault(id(tensor), _on_meta(tensor))
@@ -42,6 +42,19 @@ def hollow(module: nn.Module) -> None:
 def _on_meta(tensor: Tensor) -> Tensor:
     empty = torch.empty_like(tensor, device="meta")
     return nn.Parameter(empty, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+
+
+def require_all(module: nn.Module, names: Collection[str]) -> None:
+    """See that these are the names of all of a module's tensors, of tied ones the first, and that there is no other.
+
+    Raises:
+        ValueError: one is missing, a normaliser's statistics say, or one too many.
+    """
+    tied = aliases(module)
+    held = {name for name, _ in named_tensors(module) if name not in tied}
+    if held != set(names):
+        differ = ", ".join(sorted(held.symmetric_difference(names)))
+        raise ValueError(f"parameters and buffers are not those of this model: {differ}")
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], frozen: Collection[str] = ()) -> None:

@@ -18,7 +18,7 @@ from ftrainer.functional.patterns import rename
 from registry.issue import invalid
 from registry.spec import component
 
-from .blocks.normalize import Normalize
+from .blocks.normalize import statistics_of
 from .tensors import aliases, fill, named_tensors
 
 log = logging.getLogger("ftrainer.model")
@@ -148,12 +148,6 @@ def slots(leaves: Mapping[str, Tensor]) -> str:
     return ", ".join(
         sorted({name.split("/")[1] for name in leaves if name.startswith("slots/") and name.count("/") > 1})
     )
-
-
-def statistics_of(module: nn.Module) -> set[str]:
-    """Names of the tensors that `normalize` blocks hold."""
-    blocks = [(prefix, layer) for prefix, layer in module.named_modules() if isinstance(layer, Normalize)]
-    return {f"{prefix}.{name}".lstrip(".") for prefix, layer in blocks for name, _ in layer.named_buffers()}
 
 
 def wanted(tensors: Mapping[str, Tensor], module: nn.Module, part: str) -> dict[str, Tensor]:

@@ -161,14 +161,14 @@ def test_a_member_of_a_vmap_is_its_solo_run(name: str) -> None:
 
 
 SAMPLED = (
-    "nn.Linear", "nn.Conv2d", "nn.LayerNorm", "nn.Embedding", "nn.MultiheadAttention", "nn.LSTM", "nn.GELU",
-    "nn.CrossEntropyLoss", "nn.LazyConv1d", "nn.TransformerEncoderLayer", "nn.GroupNorm", "nn.MaxPool2d",
+    "nn.Linear", "nn.Conv2d", "nn.Embedding", "nn.MultiheadAttention", "nn.LSTM", "nn.CrossEntropyLoss",
+    "nn.LazyConv1d", "nn.GroupNorm", "nn.MaxPool2d",
 )  # fmt: skip
 
 
 def test_torchs_own_samples_pass() -> None:
     """In a process of its own, since torch's tables freeze torch's global flags when they are imported."""
     pytest.importorskip("expecttest", reason="torch's table of sample modules imports it")
-    command = [sys.executable, "-m", "benchmarks.modules", "--limit", "2", *SAMPLED]
+    command = [sys.executable, "-m", "benchmarks.modules", "--limit", "1", *SAMPLED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert f"{len(SAMPLED)} of {len(SAMPLED)} classes pass" in done.stdout, done.stdout + done.stderr

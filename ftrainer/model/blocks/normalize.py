@@ -61,3 +61,9 @@ class Normalize(nn.Module):
     def extra_repr(self) -> str:
         """What `print` shows."""
         return f"field={self.field!r}, floor={self.floor}"
+
+
+def statistics_of(module: nn.Module) -> set[str]:
+    """Names of the tensors that `normalize` blocks hold."""
+    blocks = [(prefix, layer) for prefix, layer in module.named_modules() if isinstance(layer, Normalize)]
+    return {f"{prefix}.{name}".lstrip(".") for prefix, layer in blocks for name, _ in layer.named_buffers()}
