@@ -232,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="work in this directory and leave it")
+    parser.add_argument("--out", type=Path, default=RESULT, help="write the figures to this file")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         root, start = options.keep or Path(temporary), time.monotonic()
@@ -239,8 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show(result)
     about = {"command": " ".join(["python -m benchmarks.torture", *(arguments or sys.argv[1:])]),
              "seconds": round(time.monotonic() - start), "environment": environment()}  # fmt: skip
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps({**about, **result}, indent=1) + "\n")
+    options.out.parent.mkdir(exist_ok=True)
+    options.out.write_text(json.dumps({**about, **result}, indent=1) + "\n")
     return 0 if is_sound(result) else 1
 
 
