@@ -137,7 +137,8 @@ def _relocated(issue: Issue, values: Values, settings: Replicate) -> Issue:
         parts = split_path(path)[0]
         n = min(len(parts), len(texts))
         if n and texts[:n] == parts[:n]:
-            return _at_value(issue, path, value, settings) if issue.at == "value" else _at_path(issue, path)
+            inside = issue.at == "value" and len(texts) >= len(parts)
+            return _at_value(issue, path, value, settings) if inside else _at_path(issue, path)
     return issue
 
 

@@ -48,13 +48,13 @@ def rich(**changes: Any) -> dict[str, Any]:
 
 def small(**changes: Any) -> dict[str, Any]:
     """A run of ten steps."""
-    return rich(
-        model={"sequential": {"layers": [{"_type_": "mlp", "dims": [3, 8, 2], "dropout": 0.2}]}},
-        scheduler=None,
-        learner={"_type_": "learner.supervised"},
-        trainer={"_type_": "trainer.default", "max_steps": 10, "max_bad_steps": 2, "log_every_n_steps": 2},
-        **changes,
-    )
+    plain = {
+        "model": {"sequential": {"layers": [{"_type_": "mlp", "dims": [3, 8, 2], "dropout": 0.2}]}},
+        "scheduler": None,
+        "learner": {"_type_": "learner.supervised"},
+        "trainer": {"_type_": "trainer.default", "max_steps": 10, "max_bad_steps": 2, "log_every_n_steps": 2},
+    }
+    return rich(**plain | changes)
 
 
 def assert_trees_close(actual: Tree, expected: Tree, tolerance: float) -> None:
