@@ -136,6 +136,9 @@ def verify(path: Path) -> dict[str, Any]:
 def read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     """Restore a state, after both files' digests were verified.
 
+    Every leaf must fit. What is no leaf may differ from the program that saved: length, batch size, learning rate,
+    schedules without state, callbacks, loggers.
+
     Args:
         path: a checkpoint's directory.
         template: a state of the program that wants it: structure, dtypes, shapes, devices and program are its.
