@@ -19,9 +19,11 @@ QUESTIONS = ("step", "saving", "replicate")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run each in a process of its own, so that none warms another's caches; the exit code counts those that failed."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", choices=[*QUESTIONS, []], default=list(QUESTIONS), metavar="NAME")
+    parser.add_argument(
+        "names", nargs="*", choices=[*QUESTIONS, []], default=[], metavar="NAME", help=", ".join(QUESTIONS)
+    )
     failed = 0
-    for name in parser.parse_args(arguments).names:
+    for name in parser.parse_args(arguments).names or QUESTIONS:
         print(f"\n{name}", flush=True)
         failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode != 0
     return failed
