@@ -42,8 +42,10 @@ from ftrainer.engine.resume import checkpoint_directories, cursor_at, locate, re
 from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, replace_text
 from ftrainer.engine.start import initial_state, planned_program, settled
 from ftrainer.engine.status import Chronicle, noted
+from ftrainer.functional.jit import TraceError
 from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, StepPolicy, TrainState
+from ftrainer.model.bridge import blamed
 from ftrainer.model.build import build_model
 from ftrainer.replication import member_programs
 from registry import ConfigError, Registry, check, instantiate, invalid, load_plugins
@@ -152,11 +154,19 @@ def plan(cfg: Config, overrides: Overrides = None, *, registry: Registry | None 
 
 @contextmanager
 def located(resolved: ResolvedConfig, *section: str) -> Iterator[None]:
-    """Give every configuration error raised inside its file, line and column; its paths begin at the section."""
+    """Give every configuration error raised inside its file, line and column; its paths begin at the section.
+
+    A layer that cannot be traced is such an error too.
+    """
     try:
         yield
     except ConfigError as error:
         raise resolved.located(ConfigError(issue.under(section) for issue in error.issues)) from error.__cause__
+    except TraceError as error:
+        told = blamed(error)
+        if told is None:
+            raise
+        raise resolved.located(told) from error
 
 
 def build_registry(resolved: ResolvedConfig, registry: Registry | None = None) -> Registry:

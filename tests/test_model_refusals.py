@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ftrainer.config import resolve_config
+from ftrainer.experiment import run_experiment
 from ftrainer.functional.jit import TraceError, jit
 from ftrainer.functional.random import key
 from ftrainer.model import blamed, build_model, from_module
@@ -311,3 +312,29 @@ def test_a_model_of_somebody_elses_is_handed_on_but_takes_no_extras() -> None:
     assert build_model(registry, {"_type_": "theirs", "width": 3}) == 3
     with pytest.raises(ConfigError, match="model: freeze need a model of torch modules; found int"):
         build_model(registry, {"_type_": "theirs", "width": 3, "freeze": ["*"]})
+
+
+BRANCH = """\
+schema_version: 1
+run: {name: branch, out_dir: OUT, compile: trace}
+model:
+  sequential:
+    layers:
+      - {_type_: nn.Linear, in_features: 3, out_features: 2}
+      - _type_: branching
+data: {_type_: data.random_regression, batch_size: 4, steps_per_epoch: 2, x_shape: [3], y_shape: [2]}
+io: {_type_: io.mapping, model_kwargs: {x: [x]}, targets: {y: [y]}}
+loss: {_type_: loss.torch, fn: {_type_: nn.MSELoss}}
+optimizer: {_type_: optim.sgd, lr: 0.1}
+trainer: {_type_: trainer.default, max_steps: 2}
+"""
+
+
+def test_a_run_that_cannot_be_traced_names_the_line_of_the_layer(tmp_path: Path) -> None:
+    path = tmp_path / "branch.yaml"
+    path.write_text(BRANCH.replace("OUT", str(tmp_path / "run")))
+    with pytest.raises(ConfigError) as caught:
+        run_experiment(path, registry=REGISTRY.register("branching", Branching))
+    (issue,) = caught.value.issues
+    assert str(issue.where).endswith("branch.yaml:7:9")
+    assert "layer '1' (Branching) cannot be traced" in issue.problem
