@@ -19,6 +19,7 @@ from ftrainer.components.base import (
 from ftrainer.components.data.adapt import as_data
 from ftrainer.components.data.hdf5_episodes import EpisodesSpec
 from ftrainer.components.data.memory import Examples, MemoryData, MemorySpec, in_memory
+from ftrainer.components.fields import above, at_least, between, count, fraction
 from ftrainer.components.optim.scheduled import scheduled
 from ftrainer.components.trainer import DefaultTrainer
 from ftrainer.functional import pytree, random, step
@@ -89,8 +90,13 @@ __all__ = [
     "Tree",
     "Validate",
     "Validated",
+    "above",
     "as_data",
+    "at_least",
+    "between",
     "component",
+    "count",
+    "fraction",
     "in_memory",
     "invalid",
     "log_prob",

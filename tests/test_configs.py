@@ -13,7 +13,7 @@ from ftrainer.config import resolve_config
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 EXPERIMENTS = sorted((CONFIGS / "experiments").rglob("*.yaml"))
-N_EXPERIMENTS, N_PARTS = 4, 3
+N_EXPERIMENTS, N_PARTS = 8, 7
 EXTRAS = {"lunar_lander": ("gymnasium", "h5py", "Box2D")}
 
 

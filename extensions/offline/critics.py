@@ -6,10 +6,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 
-from ftrainer.api import MLP, Batch, Deferred, Model, Normalize, Tree, component, torch_model
+from ftrainer.api import MLP, Batch, Deferred, Model, Normalize, Tree, component, count, torch_model
 
 
 @component
@@ -23,10 +24,14 @@ class Critics:
         reward: a module that rewards go through first, `reward.scale` or `reward.normalize`; null takes them raw.
     """
 
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[int, ...] = attrs.field(default=(256, 256), validator=count(1))
     activation: str = "relu"
     normalize: bool = True
     reward: Deferred | None = None
+
+    def __attrs_post_init__(self) -> None:
+        with torch.device("meta"):  # takes no memory and draws nothing, but refuses what cannot be built
+            MLP([1, *self.hidden, 1], self.activation)
 
     @functools.cached_property
     def q(self) -> Model:

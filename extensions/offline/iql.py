@@ -8,7 +8,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ftrainer.api import Aux, Batch, Phase, Track, TrainState, Tree, component, step, traceable
+from ftrainer.api import (
+    Aux,
+    Batch,
+    Phase,
+    Track,
+    TrainState,
+    Tree,
+    above,
+    at_least,
+    between,
+    component,
+    fraction,
+    step,
+    traceable,
+)
 
 from .critics import Critics
 from .learner import PolicyLearner, aux, average, imitation, keys
@@ -34,11 +48,11 @@ class IQL(PolicyLearner):
     FIELDS = ("obs", "action", "reward", "next_obs", "terminal")
 
     critic: Critics = Critics()
-    discount: float = traceable(0.99)
-    expectile: float = traceable(0.8)
-    temperature: float = traceable(3.0)
-    max_weight: float = traceable(100.0)
-    tau: float = traceable(0.005)
+    discount: float = traceable(0.99, validator=between(0, 1))
+    expectile: float = traceable(0.8, validator=fraction())
+    temperature: float = traceable(3.0, validator=at_least(0))
+    max_weight: float = traceable(100.0, validator=above(0))
+    tau: float = traceable(0.005, validator=between(0, 1))
 
     def init(self, key: Tensor, example_batch: Batch, statistics: Mapping[str, Any]) -> TrainState:
         """Weights drawn from `key`, normalisers filled from the statistics, the target equal to the critics."""

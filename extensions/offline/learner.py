@@ -103,6 +103,9 @@ class PolicyLearner:
             ConfigError: the data lacks a field, or the policy does not give actions like those of the data.
         """
         check_fields(batch, self.FIELDS)
+        if len(self.model.inputs) != 1:
+            raise invalid("takes several inputs, where a policy takes the observation", "model", "inputs",
+                          found=", ".join(self.model.inputs))  # fmt: skip
         params, buffers = self.model.init(key, {self.model.inputs[0]: batch["obs"]}, statistics)
         check_outputs(self.act(params, buffers, batch["obs"]), batch["action"])
         return params, buffers

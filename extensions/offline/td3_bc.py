@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 from torch import Tensor
 
-from ftrainer.api import Aux, Batch, Phase, Track, TrainState, Tree, component, invalid, random, step, traceable
+from ftrainer.api import (
+    Aux,
+    Batch,
+    Phase,
+    Track,
+    TrainState,
+    Tree,
+    above,
+    at_least,
+    between,
+    component,
+    count,
+    invalid,
+    random,
+    step,
+    traceable,
+)
 
 from .critics import Critics
 from .learner import PolicyLearner, aux, average, keys
@@ -27,18 +44,20 @@ class TD3BC(PolicyLearner):
         tau: how far target networks move.
         noise: standard deviation of the noise on target actions, which smooths the values.
         noise_clip: bound of that noise.
+        bound: actions lie between minus and plus this.
         every: steps to one of the policy.
     """
 
     FIELDS = ("obs", "action", "reward", "next_obs", "terminal")
 
     critic: Critics = Critics()
-    discount: float = traceable(0.99)
-    alpha: float = traceable(2.5)
-    tau: float = traceable(0.005)
-    noise: float = traceable(0.2)
-    noise_clip: float = traceable(0.5)
-    every: int = 2
+    discount: float = traceable(0.99, validator=between(0, 1))
+    alpha: float = traceable(2.5, validator=at_least(0))
+    tau: float = traceable(0.005, validator=between(0, 1))
+    noise: float = traceable(0.2, validator=at_least(0))
+    noise_clip: float = traceable(0.5, validator=at_least(0))
+    bound: float = traceable(1.0, validator=above(0))
+    every: int = attrs.field(default=2, validator=count(1))
 
     def init(self, key: Tensor, example_batch: Batch, statistics: Mapping[str, Any]) -> TrainState:
         """Weights drawn from `key`, normalisers filled from the statistics, targets equal to what they follow."""
@@ -86,7 +105,7 @@ class TD3BC(PolicyLearner):
     def bellman_error(self, params: Tree, state: TrainState, batch: Batch, noise: Any) -> tuple[Tensor, Tensor]:
         """The critics' loss, and their mean value."""
         next_action = self.act(state.slots["target_model"], state.buffers["model"], batch["next_obs"])
-        next_action = (next_action + noise).clamp(-1, 1)
+        next_action = (next_action + noise).clamp(-self.bound, self.bound)
         next_q = self.q(state.slots["target_critic"], state, batch["next_obs"], next_action).amin(-1)
         target = self.critic.target(state.buffers, batch, next_q, self.discount)
         q = self.q(params["critic"], state, batch["obs"], batch["action"])
