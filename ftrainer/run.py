@@ -6,6 +6,9 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -142,6 +145,80 @@ def bench(config: str, overrides: tuple[str, ...], backends: tuple[str, ...], st
     timings = time_backends(state, data, backends or ("eager", "trace", "inductor"), steps, rounds)
     Console().print(as_table(timings, time_data(data, steps)))
     click.echo(f"torch {torch.__version__}, {torch.get_num_threads()} threads, on {state.step.device}")
+
+
+runs_argument = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
+metrics_option = click.option(
+    "--metric", "metrics", multiple=True, help="Show this figure only, `loss` or `val/loss`; may be repeated."
+)
+
+
+@main.command("runs")
+@click.argument("directory", default="runs", type=click.Path(path_type=Path), metavar="[DIR]")
+@click.option("--sort", metavar="KEY", help="A column, a metric (its best value), or a path of the configuration.")
+@click.option("--reverse", is_flag=True, help="The largest first.")
+@click.option("--where", multiple=True, metavar="KEY=VALUE", help="Only runs of which this holds; may be repeated.")
+def list_runs(directory: Path, sort: str | None, reverse: bool, where: tuple[str, ...]) -> None:
+    """List the runs below DIR: how they stand, how far they are, how good."""
+    from rich.console import Console
+
+    from ftrainer.report.runs import find_runs, read_runs
+    from ftrainer.report.table import filter_runs, runs_table, sort_runs
+
+    found = filter_runs(read_runs(find_runs(directory)), where)
+    ordered = sort_runs(found, sort, reverse) if sort else found
+    asked = [condition.partition("=")[0] for condition in where] + ([sort] if sort else [])
+    if not ordered:
+        click.echo("no run is like that")
+        return
+    wide = None if sys.stdout.isatty() else 400  # in a file or a pipe nothing is cut
+    Console(width=wide).print(runs_table(ordered, asked))
+
+
+@main.command()
+@runs_argument
+@metrics_option
+@click.option("--out", default="curves.png", type=click.Path(path_type=Path), show_default=True, help="A PNG or SVG.")
+def plot(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path) -> None:
+    """Draw the learning curves of runs; seeds of one configuration as a mean with a band."""
+    from ftrainer.report.groups import chosen_figures, group_runs, lacking
+    from ftrainer.report.plots import write_plot
+    from ftrainer.report.runs import read_runs
+
+    groups = group_runs(read_runs(runs))
+    figures = chosen_figures(groups, metrics)
+    with _needing_extras():
+        write_plot(out, groups, figures)
+    for sentence in lacking(groups, figures):
+        click.echo(sentence, err=True)
+    click.echo(out)
+
+
+@main.command()
+@runs_argument
+@metrics_option
+@click.option("--out", default="report.html", type=click.Path(path_type=Path), show_default=True, help="An HTML file.")
+def report(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path) -> None:
+    """Write one self-contained page about runs: curves, tables, configurations, differences."""
+    from ftrainer.report.groups import chosen_figures, group_runs
+    from ftrainer.report.page import write_report
+    from ftrainer.report.runs import read_runs
+
+    found = read_runs(runs)
+    anything = metrics or any(run.figures for run in found)
+    figures = chosen_figures(group_runs(found), metrics) if anything else []
+    with _needing_extras():
+        write_report(out, found, figures)
+    click.echo(out)
+
+
+@contextmanager
+def _needing_extras() -> Iterator[None]:
+    """A package that is not installed is an error of use: what to install is said, without a traceback."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise click.UsageError(str(error)) from error
 
 
 plugins = click.option(

@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ftrainer.model",),
     ("ftrainer.components",),
     ("ftrainer.engine", "ftrainer.builtins"),
-    ("ftrainer.replication",),
+    ("ftrainer.report", "ftrainer.replication"),
     ("ftrainer.experiment",),
     ("ftrainer.examine",),
     ("ftrainer.run",),
@@ -30,6 +30,7 @@ LAZY = {"ftrainer.run"}
 HEAVY = {
     "torch._inductor",
     "torch.utils._triton",
+    "bokeh",
     "matplotlib",
     "tensorboard",
     "torchmetrics",

@@ -49,12 +49,13 @@ def table(
         text: the columns that hold prose: left-aligned and wrapped.
         attributes: of the table.
     """
-    body = (
-        tag("tr", *(tag("td", cell, **({"class_": "text"} if at in text else {})) for at, cell in enumerate(row)))
-        for row in rows
-    )
-    header = tag("thead", tag("tr", *(tag("th", name) for name in head)))
+    body = (tag("tr", *(tag("td", cell, **_prose(at in text)) for at, cell in enumerate(row))) for row in rows)
+    header = tag("thead", tag("tr", *(tag("th", name, **_prose(at in text)) for at, name in enumerate(head))))
     return tag("div", tag("table", header, tag("tbody", *body), **attributes), class_="wide")
+
+
+def _prose(is_text: bool) -> dict[str, str]:
+    return {"class_": "text"} if is_text else {}
 
 
 def section(anchor: str, title: str, *inner: object) -> Markup:

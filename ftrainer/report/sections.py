@@ -109,7 +109,7 @@ def machines(runs: Sequence[Run]) -> Markup:
         )
     apart = differing(facts) if len(facts) > 1 else []
     same = [(name, cell_text(facts[0].get(name))) for name in names if name not in apart]
-    inner: list[Markup] = [table(("all runs" if len(runs) > 1 else "", ""), same)] if same else []
+    inner: list[Markup] = [table(("all runs" if len(runs) > 1 else "", ""), same, text=(1,))] if same else []
     if apart:
         rows = (
             [run_name(run), *(cell_text(fact.get(name)) for name in apart)]
