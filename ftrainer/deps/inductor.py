@@ -31,6 +31,10 @@ C++ takes a signed overflow for impossible and gave wrong random words; no setti
 """
 
 
+FORMAT = "2"
+"""Changes whenever code that was stored before must not be loaded again."""
+
+
 @functools.cache
 def why_not(device_type: str) -> str | None:
     """What keeps Inductor from working on this machine; None where nothing does."""
@@ -98,7 +102,7 @@ def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., S
 
 def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
     """What compiled code depends on, as a file name: the graph, its inputs, versions and the machine."""
-    parts = [torch.__version__, platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()]
+    parts = [FORMAT, torch.__version__, platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()]
     parts += [str(torch.get_num_threads()), repr(sorted(OPTIONS.items())), graph.code]
     parts += [repr((tuple(t.shape), t.stride(), t.dtype, str(t.device))) for t in tensors]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
