@@ -46,6 +46,10 @@ def draw_all(key: Tensor) -> dict[str, Tensor]:
     return draws | {f"{name}/1": (EXACT | CLOSE)[name](key, 1) for name in ALONE}
 
 
+def draw_some(key: Tensor) -> dict[str, Tensor]:
+    return {f"{name}/{n}": (EXACT | CLOSE)[name](key, n) for name in ALONE for n in (1, 37)}
+
+
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     for name, value in expected.items():
         if name.partition("/")[0] in EXACT:
@@ -76,9 +80,9 @@ def test_trace_gives_the_same_bits() -> None:
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")
 def test_inductor_gives_the_same_bits_and_members_their_solo_normals() -> None:
     keys = random.split(random.key(2), 3)
-    compiled = jit(lambda key, keys: (draw_all(key), vmap(draw_all)(keys)), backend="inductor")
+    compiled = jit(lambda key, keys: (draw_some(key), vmap(draw_all)(keys)), backend="inductor")
     solo, members = compiled(keys[1].clone(), keys)
-    assert_same(solo, draw_all(keys[1]))
+    assert_same(solo, draw_some(keys[1]))
     for index, key in enumerate(keys):
         assert_same(member(members, index), draw_all(key))
     for name, value in solo.items():
