@@ -13,6 +13,7 @@ from torch.func import grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
+from ftrainer.deps import make_fx as make_fx_api
 from ftrainer.functional.random import key, split
 from ftrainer.functional.redirect import DrawError, nondeterministic_ops, patched, redirect
 
@@ -411,6 +412,13 @@ def test_other_threads_draw_as_ever() -> None:
     thread.join()
     assert torch.equal(seen[0], torch.rand(3, generator=torch.Generator().manual_seed(7)))
     assert torch.equal(seen[1], under(key(9), lambda: torch.rand(3)))
+
+
+def test_code_that_is_told_of_its_capture_draws_from_the_key() -> None:
+    with make_fx_api.declared():
+        assert torch.compiler.is_compiling()
+        drawn = under(key(0), lambda: torch.rand(3))
+    assert torch.equal(drawn, under(key(0), lambda: torch.rand(3)))
 
 
 @pytest.mark.parametrize("name", ["nn.Dropout", "F.scaled_dot_product_attention", "torch.rand", "F.gumbel_softmax"])

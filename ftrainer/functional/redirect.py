@@ -147,6 +147,7 @@ def redirect(key: Tensor | None) -> Iterator[None]:
     The n-th draw uses `fold_in(key, n)`, counted anew at each entry, so a step that is wrapped so is a pure function.
     Other threads draw as ever. Blocks nest: the innermost one counts. Functions that were imported by name before the
     block, as `from torch import rand` does, are out of reach; `nondeterministic_ops` finds what they left in a graph.
+    Under `vmap` over keys, what is drawn in place into a tensor that all members share is an error of `vmap`'s.
 
     Args:
         key: 0-d int64; None makes every draw an error.
@@ -163,7 +164,7 @@ def redirect(key: Tensor | None) -> Iterator[None]:
     >>> bool((noisy() == noisy()).all())
     True
     """
-    outer, wrap = _threads.source, not torch.compiler.is_compiling()
+    outer, wrap = _threads.source, not torch.compiler.is_dynamo_compiling()
     if wrap:
         _patches.acquire()
     _threads.source = Source(key)
