@@ -29,6 +29,7 @@ from ftrainer.components.schedules.plateau import Plateau
 from ftrainer.components.schedules.step import Step
 from ftrainer.components.schedules.torch import torch_schedule
 from ftrainer.components.schedules.warmup import Warmup
+from ftrainer.engine.position import Clock
 from ftrainer.engine.start import planned as planned_component
 from registry import ConfigError
 
@@ -332,7 +333,7 @@ def test_a_schedule_of_ones_own_has_to_say_its_factor() -> None:
 def test_a_run_tells_its_length_to_schedules_at_any_depth_and_each_tells_its_own() -> None:
     inner = Scheduled(transform=SGD(), schedule=Warmup(steps=10, inner=Cosine()))
     parts = Partition(parts=[{"match": "*", "transform": Chain(transforms=[SGD(), inner])}])
-    resolved = planned_component(parts, 100, 10)
+    resolved = planned_component(parts, 100, Clock(10))
     assert resolved.parts[0]["transform"].transforms[1].schedule.inner.steps == 90
     plain = Chain(transforms=[SGD()])
-    assert planned_component(plain, 100, 10) is plain
+    assert planned_component(plain, 100, Clock(10)) is plain

@@ -1,32 +1,34 @@
-"""`make_fx` and fake tensors: the tracing APIs of torch that are semi-public."""
+"""`make_fx` and fake tensors: the tracing APIs of torch that are semi-public.
+
+They bring sympy along, a second to load, so they are imported by the first trace: checking a configuration needs none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedOperatorException,
-)
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
-UNTRACEABLE: tuple[type[Exception], ...] = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    GuardOnDataDependentSymNode,
-    UnsupportedOperatorException,
-)
-"""What fake tracing raises where a graph would have to depend on a tensor's value."""
+
+def untraceable() -> tuple[type[Exception], ...]:
+    """What fake tracing raises where a graph would have to depend on a tensor's value."""
+    from torch._subclasses import fake_tensor  # noqa: PLC0415
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode  # noqa: PLC0415
+
+    return (
+        fake_tensor.DataDependentOutputException,
+        fake_tensor.DynamicOutputShapeException,
+        fake_tensor.UnsupportedOperatorException,
+        GuardOnDataDependentSymNode,
+    )
 
 
 def trace(fn: Callable[..., Sequence[Tensor]], leaves: Sequence[Tensor]) -> fx.GraphModule:
     """The ATen graph of `fn(*leaves)`, traced with fake tensors so that no value is baked in."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415
+
     with torch.no_grad():
         graph = make_fx(fn, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
     graph.graph.eliminate_dead_code()

@@ -9,7 +9,7 @@ from ftrainer.components.base import Data
 from ftrainer.functional.events import Event, Stopping
 from registry.spec import thaw
 
-from .checkpoint import environment
+from .environment import environment
 from .position import run_clock
 from .resume import Beginning
 from .status import Chronicle

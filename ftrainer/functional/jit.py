@@ -195,7 +195,7 @@ def capture(flat: Flat, tensors: Sequence[Tensor], name: str) -> fx.GraphModule:
     """
     try:
         graph = make_fx.trace(flat, tensors)
-    except make_fx.UNTRACEABLE as error:
+    except make_fx.untraceable() as error:
         graph = capture_declared(flat, tensors, name, untraceable(error, name))
     if unkeyed := nondeterministic_ops(graph):
         raise TraceError(f"{name} draws random numbers that no key governs: {', '.join(unkeyed)}")
@@ -207,7 +207,7 @@ def capture_declared(flat: Flat, tensors: Sequence[Tensor], name: str, why: str)
     try:
         with make_fx.declared():
             graph = make_fx.trace(flat, tensors)
-    except make_fx.UNTRACEABLE as error:
+    except make_fx.untraceable() as error:
         raise TraceError(untraceable(error, name)) from error
     log.info("%s was captured with torch.compiler.is_compiling() true, since otherwise %s", name, why.splitlines()[0])
     return graph
