@@ -8,8 +8,7 @@ from typing import Any
 import attrs
 
 from .issue import ConfigError, ConfigPath, Issue, nearest
-from .providers import provider_hint
-from .registry import Registry, unknown_key
+from .registry import Registry
 from .signatures import Signature, signature_of
 from .targets import import_target
 
@@ -80,10 +79,7 @@ def _factory(
     if named_by == "_target_":
         factory = import_target(name, registry.settings, path)
         return factory, signature_of(factory)
-    if name not in registry:
-        issue = unknown_key(registry, name, path)
-        raise ConfigError([attrs.evolve(issue, hint=provider_hint(name, registry.settings))])
-    entry = registry.entry(name)
+    entry = registry.entry(name, path)
     return entry.factory, entry.signature
 
 

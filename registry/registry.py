@@ -11,6 +11,7 @@ import attrs
 from frozendict import frozendict
 
 from .issue import ConfigError, ConfigPath, Issue, invalid, nearest
+from .providers import provider_hint
 from .settings import Settings
 from .signatures import Signature, signature_of
 
@@ -115,10 +116,13 @@ class Registry:
 
 
 def unknown_key(registry: Registry, key: str, path: ConfigPath) -> Issue:
-    """The issue for a `_type_` that nobody registered."""
+    """The issue for a `_type_` that nobody registered; the hint names the import that would."""
     names = nearest(key, registry.keys())
     expected = None if names else _family(registry, key)
-    return Issue(path=path, problem="unknown registry key", found=repr(key), nearest=names, expected=expected)
+    hint = provider_hint(key, registry.settings)
+    return Issue(
+        path=path, problem="unknown registry key", found=repr(key), nearest=names, expected=expected, hint=hint
+    )
 
 
 def _family(registry: Registry, key: str) -> str:

@@ -239,6 +239,7 @@ def test_an_override_reaches_inside_a_directive(tmp_path: Path) -> None:
     [
         ("a.b", 1, "an override has no =; found 'a.b' (write key.path=value)"),
         ("=3", 1, "the override is no path: it is empty"),
+        ("a._merge_=append", 1, "the override leads into a directive; give it as the value: key={_merge_: append"),
         ("a..b=3", 1, "the override is no path of keys joined by dots: 'a..b'"),
         (".a=3", 1, "the override is no path"),
         ("a[x]=3", 1, "the override is no path"),

@@ -219,14 +219,25 @@ def measure(root: Node) -> tuple[int, int]:
     stack = [(root, False)]
     while stack:
         node, ready = stack.pop()
-        children = [child for _, child in node.children()]
-        if ready or not children:
-            below = [known[id(child.value)] for child in children]
-            known[id(node.value)] = 1 + sum(size for size, _ in below), 1 + max((deep for _, deep in below), default=0)
+        inner = _containers(node)
+        if ready or not inner:
+            below = [known[id(child.value)] for child in inner]
+            leaves = len(node.value) - len(inner) if isinstance(node.value, (dict, list)) else 0
+            deepest = max((deep for _, deep in below), default=min(leaves, 1))
+            known[id(node.value)] = 1 + leaves + sum(size for size, _ in below), 1 + deepest
         elif id(node.value) not in known:
             stack.append((node, True))
-            stack += [(child, False) for child in children]
+            stack += [(child, False) for child in inner]
     return known[id(root.value)]
+
+
+def _containers(node: Node) -> list[Node]:
+    value = node.value
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return []
+    return [child for child in value if isinstance(child.value, (dict, list))]
 
 
 def descend(root: Node, path: ConfigPath) -> tuple[list[Node], ConfigPath]:

@@ -48,6 +48,8 @@ def split_path(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
         position = match.end()
     if not parts:
         raise ValueError("is no path: it is empty")
+    if "_merge_" in parts or "_value_" in parts:
+        raise ValueError("leads into a directive; give it as the value: key={_merge_: append, _value_: […]}")
     if len(parts) > MAX_DEPTH:
         raise ValueError(f"is nested more than {MAX_DEPTH} levels deep")
     return tuple(parts), tuple(columns)

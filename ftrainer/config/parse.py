@@ -35,8 +35,10 @@ def parse(source: Source, issues: list[Issue], path: ConfigPath = (), how: str =
     Raises:
         ConfigError: the text is no YAML.
     """
-    node = _Reader(source=source, how=how, events=_events(source), issues=issues).document(path)
-    refuse_explosion(node)
+    reader = _Reader(source=source, how=how, events=_events(source), issues=issues)
+    node = reader.document(path)
+    if reader.anchors:
+        refuse_explosion(node)
     return node
 
 

@@ -90,16 +90,17 @@ def _model() -> Schema:
 
 def _family(keys: tuple[str, ...]) -> Schema:
     """A spec whose `_type_` is one of some keys; the key decides which properties it may have."""
+    cases = [
+        {
+            "if": {"properties": {"_type_": {"const": key}}, "required": ["_type_"]},
+            "then": {"$ref": f"#/$defs/key:{key}"},
+        }
+        for key in keys
+    ]
     return {
         "type": "object",
-        "properties": {"_type_": {"enum": list(keys)}},
-        "allOf": [
-            {
-                "if": {"properties": {"_type_": {"const": key}}, "required": ["_type_"]},
-                "then": {"$ref": f"#/$defs/key:{key}"},
-            }
-            for key in keys
-        ],
+        "properties": {"_type_": {"enum": list(keys)} if keys else {"type": "string"}},
+        **({"allOf": cases} if cases else {}),
     }
 
 

@@ -91,10 +91,10 @@ SECTIONS = (
 )
 """Every top-level key."""
 
-REQUIRED = ("run", "data", "trainer")
+REQUIRED = ("run", "model", "data", "trainer")
 """What no configuration can do without; what a learner needs is in its signature."""
 
-SUPERVISED = ("model", "io", "loss", "optimizer")
+SUPERVISED = ("io", "loss", "optimizer")
 """What `learner.supervised`, the default, needs besides."""
 
 LISTS = ("metrics", "callbacks", "loggers")
