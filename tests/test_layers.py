@@ -29,6 +29,8 @@ LAZY = {"ftrainer.run"}
 """Modules that import inside functions, so that `--help` does not load torch."""
 HEAVY = {
     "torch._inductor",
+    "torch._subclasses",
+    "torch.fx.experimental",
     "torch.utils._triton",
     "bokeh",
     "matplotlib",
