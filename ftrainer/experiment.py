@@ -200,6 +200,7 @@ def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model
         policy=StepPolicy(
             guard=trainer.guard,
             clip_norm=trainer.grad_clip_norm,
+            log_norms=trainer.log_norms,
             precision=run.precision,
             transforms=getattr(data, "transforms", ()),
         ),

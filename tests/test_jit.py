@@ -43,7 +43,7 @@ def test_donated_arguments_are_overwritten_and_handed_back() -> None:
     new, metrics = jit(update, backend="trace", donate=[0])(state, batch)
     assert new is state
     assert_trees_equal(state, expected)
-    assert set(metrics) == {"loss", "grad_norm", "skipped"}
+    assert set(metrics) == {"loss", "grad_norm", "lr", "skipped"}
 
 
 @pytest.mark.parametrize("backend", ["eager", "trace"])

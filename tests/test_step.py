@@ -49,7 +49,7 @@ def test_update_equals_torchs_loop(clip: float | None) -> None:
     for name, value in expected.items():
         torch.testing.assert_close(state.params["model"][name], value, rtol=0, atol=1e-13)
     assert int(state.step) == int(state.tick) == 100
-    assert set(metrics) == {"loss", "grad_norm", "skipped"}
+    assert set(metrics) == {"loss", "grad_norm", "lr", "skipped"}
 
 
 def test_update_leaves_its_arguments_alone() -> None:

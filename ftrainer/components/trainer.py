@@ -16,11 +16,13 @@ class DefaultTrainer:
     Attributes:
         max_epochs: passes over the training split; this or `max_steps`, the smaller where both are given.
         max_steps: optimizer-step attempts, skipped ones included.
-        max_time: wall-clock minutes after which the run stops.
+        max_time: wall-clock minutes, those before a resume included, after which the run stops.
         grad_accum_steps: micro-batches behind one optimizer step, weighted by their examples.
         grad_clip_norm: the global gradient norm above which gradients are scaled down.
         guard: `grads` leaves the state as it was unless losses and the global gradient norm are finite, `loss` reads
             the losses alone, `off` never looks.
+        log_norms: whether the global norms of gradients and parameters are among training's metrics; that of the
+            gradients is anyway where it is needed.
         max_bad_steps: non-finite steps in a row that end the run.
         log_every_n_steps: attempts between two rows of training metrics.
         val_every_n_epochs: epochs between two validations; null never validates by epoch.
@@ -34,6 +36,7 @@ class DefaultTrainer:
     grad_accum_steps: int = 1
     grad_clip_norm: float | None = None
     guard: Literal["grads", "loss", "off"] = "grads"
+    log_norms: bool = False
     max_bad_steps: int = 10
     log_every_n_steps: int = 10
     val_every_n_epochs: int | None = 1
@@ -47,8 +50,10 @@ class DefaultTrainer:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise invalid("must be at least 1", name, found=repr(value))
-        if self.grad_clip_norm is not None and self.grad_clip_norm <= 0:
-            raise invalid("must be positive", "grad_clip_norm", found=repr(self.grad_clip_norm))
+        for name in ("max_time", "grad_clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise invalid("must be positive", name, found=repr(value))
 
     def total_steps(self, attempts_by: Callable[[int], int]) -> int:
         """Optimizer-step attempts in the whole run; the argument says how many are over after so many epochs."""

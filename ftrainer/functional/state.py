@@ -25,12 +25,14 @@ class StepPolicy:
         guard: `grads` keeps the old state unless losses and the global gradient norm are finite, `loss` reads the
             losses alone, `off` never looks.
         clip_norm: the global gradient norm above which gradients are scaled down; None never clips.
+        log_norms: whether the global norms of gradients and parameters are among the metrics.
         precision: the arithmetic of the losses (`fp32`, `fp64`, …).
         transforms: augmentations of the training examples, `(example, key) -> example` (`functional.augment`).
     """
 
     guard: str = "grads"
     clip_norm: float | None = None
+    log_norms: bool = False
     precision: str = "fp32"
     transforms: tuple[Callable[..., Any], ...] = ()
 

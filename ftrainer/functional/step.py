@@ -14,6 +14,7 @@ from . import augment, pytree, scaling
 from .accumulation import Gradients, add, cleared, empty, total, working
 from .precision import autocast
 from .random import fold_in
+from .rates import learning_rates
 from .redirect import redirect
 from .state import Program, StepPolicy, TrainState, Tree, with_hyper
 
@@ -124,7 +125,8 @@ def update(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState
     """One optimizer step: every phase in order, then the tracks; all of it or, where the guard says so, none of it.
 
     Returns:
-        The new state, and 0-d metrics: the phases' own, `grad_norm` where one was needed, `skipped` (0.0 or 1.0).
+        The new state, and 0-d metrics: the phases' own, their learning rates, `grad_norm` where one was needed,
+        `param_norm` where it is asked for, `skipped` (0.0 or 1.0).
     """
     learner, policy = with_hyper(learner, state.hyper), state.program.policy
     key, new = fold_in(state.key, state.tick), working(state)
@@ -134,13 +136,16 @@ def update(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState
     for index, phase in enumerate(learner.phases()):
         out = total(new, gradients(phase, new, batch, fold_in(key, index), policy))
         out, norm = condition(policy, out)
-        new = apply_phase(phase, new, out)
+        transform, ctx = scheduled(phase, new)
+        new = apply_phase(phase, transform, ctx, new, out)
         judged += [out.loss, *norm.values()][: GUARDED[policy.guard]]
-        metrics |= {metric_name(learner, phase, name): value for name, value in (out.metrics | norm).items()}
+        told = out.metrics | norm | learning_rates(transform, ctx)
+        metrics |= {metric_name(learner, phase, name): value for name, value in told.items()}
     new = attrs.evolve(follow(learner.tracks(), new), step=state.step + 1)
     ok = all_finite(judged, state.step)
     new, bad = scaling.adapt(cleared(select(ok, new, state)) if judged else cleared(new), ok)
-    return attrs.evolve(new, tick=state.tick + 1), metrics | {"skipped": bad.to(torch.float32)}
+    metrics |= size(policy, new) | {"skipped": bad.to(torch.float32)}
+    return attrs.evolve(new, tick=state.tick + 1), metrics
 
 
 def accumulate(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
@@ -190,7 +195,7 @@ def gradients(phase: Phase, state: TrainState, batch: Any, key: Tensor, policy: 
 
 def condition(policy: StepPolicy, out: Gradients) -> tuple[Gradients, dict[str, Tensor]]:
     """Gradients clipped as `torch.nn.utils.clip_grad_norm_` clips them, and their global norm where it is needed."""
-    if policy.guard != "grads" and policy.clip_norm is None:
+    if policy.guard != "grads" and policy.clip_norm is None and not policy.log_norms:
         return out, {}
     norm = global_norm(out.grads)
     if policy.clip_norm is None:
@@ -199,10 +204,18 @@ def condition(policy: StepPolicy, out: Gradients) -> tuple[Gradients, dict[str, 
     return out._replace(grads=pytree.map(lambda g: g * scale.to(g.dtype), out.grads)), {"grad_norm": norm}
 
 
-def apply_phase(phase: Phase, state: TrainState, out: Gradients) -> TrainState:
+def scheduled(phase: Phase, state: TrainState) -> tuple[Transform, Context]:
+    """The phase's transform as its schedule makes it now, and what else it may know: the loop's scale, if not spent."""
+    ctx = context(state, phase.every)
+    if not hasattr(phase.transform, "at"):
+        return phase.transform, ctx
+    return phase.transform.at(ctx), ctx._replace(lr_scale=torch.ones_like(ctx.lr_scale))
+
+
+def apply_phase(phase: Phase, transform: Transform, ctx: Context, state: TrainState, out: Gradients) -> TrainState:
     """Move the phase's roles, on every `every`-th step."""
     params, opt_state = phase.select(state.params), state.opt_state[phase.name]
-    updates, new_opt_state = phase.transform.update(out.grads, opt_state, params, context(state, phase.every))
+    updates, new_opt_state = transform.update(out.grads, opt_state, params, ctx)
     fires = due(state.step, phase.every)
     return attrs.evolve(
         state,
@@ -210,6 +223,11 @@ def apply_phase(phase: Phase, state: TrainState, out: Gradients) -> TrainState:
         opt_state={**state.opt_state, phase.name: choose(fires, new_opt_state, opt_state)},
         buffers={**state.buffers, **out.buffers},
     )
+
+
+def size(policy: StepPolicy, state: TrainState) -> dict[str, Tensor]:
+    """The global norm of the parameters, where it is asked for."""
+    return {"param_norm": global_norm(state.params)} if policy.log_norms else {}
 
 
 def follow(tracks: tuple[Track, ...], state: TrainState) -> TrainState:

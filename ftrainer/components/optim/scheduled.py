@@ -36,10 +36,14 @@ class Scheduled:
         """The transform's own state."""
         return self.transform.init(params)
 
+    def at(self, ctx: Context) -> Transform:
+        """The transform as the schedule makes it now."""
+        return self.schedule.adjust(self.transform, ctx)
+
     def update(self, grads: Tree, opt_state: Tree, params: Tree, ctx: Context) -> tuple[Tree, Tree]:
         """Adjust, then update; the loop's scale is spent here and no deeper schedule applies it again."""
         inner = ctx._replace(lr_scale=torch.ones_like(ctx.lr_scale))
-        return self.schedule.adjust(self.transform, ctx).update(grads, opt_state, params, inner)
+        return self.at(ctx).update(grads, opt_state, params, inner)
 
     def eval_params(self, opt_state: Tree, params: Tree) -> Tree:
         """The transform's own."""
