@@ -183,6 +183,7 @@ def patch(owner: Any, name: str, title: str, draw: Draw) -> Callable[[], None]:
     return (lambda: setattr(owner, name, original)) if is_own else (lambda: delattr(owner, name))
 
 
+@functools.cache
 def wrapped(original: Callable[..., Any], title: str, draw: Draw) -> Callable[..., Any]:
     """`original` where this thread has no source, else `draw`."""
 
