@@ -56,7 +56,7 @@ def test_resumed_runs_end_bitwise_equal(stops: list[int], tmp_path: Path) -> Non
     assert_trees_equal(part, whole)
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole")
     memories = [load_manifest(tmp_path / name / "checkpoints" / "last")["callbacks"] for name in ("whole", "parts")]
-    assert [m[0]["best"] for m in memories][0] == [m[0]["best"] for m in memories][1]
+    assert memories[0][0]["best"] == memories[1][0]["best"]
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def pendulum(**options: Any) -> Simulate:
 
 def config(path: Path, n_in: int = 3, n_out: int = 1, **evaluator: Any) -> dict[str, Any]:
     """A policy for the pendulum, fitted to made-up data for one step."""
-    data = {"_type_": "data.random_regression", "batch_size": 4, "steps_per_epoch": 1, "x_shape": [n_in], "y_shape": [n_out]}  # fmt: skip
+    shapes = {"x_shape": [n_in], "y_shape": [n_out]}
+    data = {"_type_": "data.random_regression", "batch_size": 4, "steps_per_epoch": 1, **shapes}
     return {
         "settings": {"allow_imports": True, "allowed_import_prefixes": ["extensions."]},
         "imports": ["extensions.simulator"],

@@ -13,10 +13,26 @@ from ftrainer.functional.state import TrainState, Tree
 from ftrainer.functional.step import Context, Transform
 
 Batch = Any
-"""A pytree of tensors whose leading dimension counts examples; `sample_mask` (B,) bool, where present, marks padding."""
+"""A pytree of tensors, examples along the leading dimension; `sample_mask` (B,) bool, where present, marks padding."""
 
-__all__ = ["Batch", "Callback", "Context", "Data", "DataSpec", "Evaluator", "IO", "Learner", "Logger", "LogSink", "Loss",
-           "Metric", "Model", "RunInfo", "Schedule", "Transform"]
+__all__ = [
+    "IO",
+    "Batch",
+    "Callback",
+    "Context",
+    "Data",
+    "DataSpec",
+    "Evaluator",
+    "Learner",
+    "LogSink",
+    "Logger",
+    "Loss",
+    "Metric",
+    "Model",
+    "RunInfo",
+    "Schedule",
+    "Transform",
+]
 
 
 class Model(Protocol):
@@ -27,8 +43,10 @@ class Model(Protocol):
         """Names of the model's inputs."""
         ...
 
-    def init(self, key: Tensor, example: Mapping[str, Any], statistics: Mapping[str, Any] | None = None) -> tuple[Tree, Tree]:
-        """Parameters and buffers, `{dotted name: tensor}` each, drawn from `key`; `example` is one batch's model inputs."""
+    def init(
+        self, key: Tensor, example: Mapping[str, Any], statistics: Mapping[str, Any] | None = None
+    ) -> tuple[Tree, Tree]:
+        """Parameters and buffers, `{dotted name: tensor}` each, from `key`; `example` is a batch's model inputs."""
         ...
 
     def to_module(self, params: Tree, buffers: Tree) -> nn.Module:

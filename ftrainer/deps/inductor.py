@@ -66,7 +66,7 @@ def compile_graph(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[
 
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "kernels"))
     held = lift_constants(graph)
-    inputs = [*tensors, *held]
+    inputs: list[Any] = [*tensors, *held]
     with torch.no_grad(), settings.patch(dict(OPTIONS)):
         compiled = _stored(graph, inputs) if _can_store() else torch._inductor.compile(graph, inputs)
     return (lambda *given: compiled(*given, *held)) if held else compiled
@@ -102,8 +102,13 @@ def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., S
 
 def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
     """What compiled code depends on, as a file name: the graph, its inputs, versions and the machine."""
-    parts = [FORMAT, torch.__version__, platform.machine(), platform.processor(), torch.backends.cpu.get_cpu_capability()]
-    parts += [str(torch.get_num_threads()), repr(sorted(OPTIONS.items())), graph.code]
+    parts = [FORMAT, torch.__version__, platform.machine(), platform.processor()]
+    parts += [
+        torch.backends.cpu.get_cpu_capability(),
+        str(torch.get_num_threads()),
+        repr(sorted(OPTIONS.items())),
+        graph.code,
+    ]
     parts += [repr((tuple(t.shape), t.stride(), t.dtype, str(t.device))) for t in tensors]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 

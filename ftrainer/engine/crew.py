@@ -47,7 +47,7 @@ def clock_of(state: TrainState, batch: Any, chunk: int) -> Clocked:
     """Steps of a copy of the state, by either strategy, and how long each took."""
     copy, backend = pytree.map(torch.clone, state), state.program.run.compile
     layouts = (Layout(strategy="vmap", chunk=chunk), Layout(strategy="loop", chunk=1))
-    steppers = {layout.strategy: MemberStepper(copy, backend, layout) for layout in layouts}
+    steppers: dict[str, MemberStepper] = {layout.strategy: MemberStepper(copy, backend, layout) for layout in layouts}
 
     def clocked(strategy: str) -> float:
         start = time.perf_counter()

@@ -15,6 +15,7 @@ from ftrainer.components.data.memory import MemoryData
 from ftrainer.functional import pytree
 from ftrainer.functional.replicate import Own
 from registry.issue import invalid
+from registry.spec import replace
 
 
 def with_seed(data: Data, seed: int) -> Data:
@@ -25,8 +26,9 @@ def with_seed(data: Data, seed: int) -> Data:
     """
     if isinstance(data, Adapted):
         return data
-    if attrs.has(type(data)) and "seed" in attrs.fields_dict(type(data)):
-        return attrs.evolve(data, seed=seed)  # type: ignore[misc,no-any-return]
+    cls: Any = type(data)
+    if attrs.has(cls) and "seed" in attrs.fields_dict(cls):
+        return replace(data, seed=seed)
     raise invalid(
         f"{type(data).__name__} has no field `seed` to be ordered by", "replicate", "data_order", found="own",
         expected="shared", hint="or make it an attrs class with a field `seed`",

@@ -30,7 +30,7 @@ def claim(out_dir: Path, config: str, *, resume: bool, overwrite: bool) -> Itera
     """
     if is_run(out_dir) and not (resume or overwrite):
         raise invalid("an earlier run lies here", "run", "out_dir", found=str(out_dir),
-                      hint="--resume auto goes on with it, --overwrite removes it, another run.name keeps both")  # fmt: skip
+                      hint="--resume auto goes on, --overwrite removes it, another run.name keeps both")  # fmt: skip
     out_dir.mkdir(parents=True, exist_ok=True)
     with (out_dir / LOCK).open("w") as lock:
         try:

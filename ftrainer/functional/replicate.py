@@ -100,7 +100,7 @@ def member(states: TrainState, index: int) -> TrainState:
         raise IndexError(f"there is no member {index}; the state holds {len(programs)}, counted from 0")
     slots = {name: slot for name, slot in states.slots.items() if name != ACTIVE}
     plain = attrs.evolve(states, slots=slots, hyper={}, program=programs[index])
-    return pytree.map(lambda leaf: leaf[index].clone(), plain)  # type: ignore[no-any-return]
+    return pytree.map(lambda leaf: leaf[index].clone(), plain)
 
 
 def unstack(states: TrainState) -> list[TrainState]:
@@ -254,11 +254,11 @@ def _mapped(fn: Callable[..., Any], leaves: Sequence[Any], dims: Sequence[int | 
         return tuple(x for x, keep in zip(out, kept, strict=True) if keep is None)
 
     computed = iter(vmap(flat, in_dims=tuple(dims))(*leaves))
-    out = [leaves[k.index] if isinstance(k, _Same) else next(computed) if k is None else k for k in kept]
+    out = [leaves[k.place] if isinstance(k, _Same) else next(computed) if k is None else k for k in kept]
     return pytree.unflatten(structure[0], out)
 
 
 class _Same(NamedTuple):
     """Stands for an argument among results."""
 
-    index: int
+    place: int
