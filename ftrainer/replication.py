@@ -14,7 +14,7 @@ import attrs
 from frozendict import frozendict
 
 from ftrainer.config.overrides import split_path
-from ftrainer.config.replicate import SEED, Group, Replicate, Values, not_sweepable, spread
+from ftrainer.config.replicate import SEED, Group, Replicate, Values, config_with, not_sweepable, spread
 from ftrainer.functional.replicate import Difference, StackError, differences, distinct, swept
 from ftrainer.functional.state import Program
 from registry.issue import ConfigError, ConfigPath, Issue
@@ -63,28 +63,7 @@ def _without_seed(values: Values) -> frozendict[str, Any]:
 
 def _member(base: Program, learner: Any, values: Values) -> Program:
     run = attrs.evolve(base.run, seed=values[SEED])
-    return base.but(learner=learner, run=run, values=frozendict(values), config=with_values(base.config, values))
-
-
-def with_values(config: Mapping[str, Any], values: Values) -> Mapping[str, Any]:
-    """A resolved configuration with values at their paths, as one that was never swept.
-
-    >>> with_values(frozendict(optimizer=frozendict(lr=0.1), replicate=frozendict()), {"optimizer.lr": 0.2})
-    frozendict.frozendict({'optimizer': frozendict.frozendict({'lr': 0.2})})
-    """
-    for path, value in values.items():
-        config = _put(config, split_path(path)[0], value)
-    return frozendict({name: section for name, section in config.items() if name != "replicate"})
-
-
-def _put(node: Any, parts: Sequence[str], value: Any) -> Any:
-    if not parts:
-        return value
-    name, *rest = parts
-    if isinstance(node, tuple):
-        index = int(name)
-        return (*node[:index], _put(node[index], rest, value), *node[index + 1 :])
-    return frozendict({**(node or {}), name: _put((node or {}).get(name), rest, value)})
+    return base.but(learner=learner, run=run, values=frozendict(values), config=config_with(base.config, values))
 
 
 def _path_issues(path: str, values: Sequence[Any], made: Make) -> Iterable[Issue]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -213,6 +213,27 @@ def _length_issues(lists: Mapping[str, list[Any]]) -> Iterator[Issue]:
         found = ", ".join(f"{path}: {len(values)}" for path, values in lists.items())
         yield Issue(path=("over",), problem="lists of unequal length cannot be zipped", found=found,
                     hint="set `combine: product`, or give all as many values")  # fmt: skip
+
+
+def config_with(config: Mapping[str, Any], values: Values) -> Mapping[str, Any]:
+    """A resolved configuration with values at their paths, as one that was never swept.
+
+    >>> config_with(frozendict(optimizer=frozendict(lr=0.1), replicate=frozendict()), {"optimizer.lr": 0.2})
+    frozendict.frozendict({'optimizer': frozendict.frozendict({'lr': 0.2})})
+    """
+    for path, value in values.items():
+        config = _put(config, split_path(path)[0], value)
+    return frozendict({name: section for name, section in config.items() if name != "replicate"})
+
+
+def _put(node: Any, parts: Sequence[str], value: Any) -> Any:
+    if not parts:
+        return value
+    name, *rest = parts
+    if isinstance(node, tuple):
+        index = int(name)
+        return (*node[:index], _put(node[index], rest, value), *node[index + 1 :])
+    return frozendict({**(node or {}), name: _put((node or {}).get(name), rest, value)})
 
 
 def not_sweepable(path: str, problem: str, **details: Any) -> ConfigError:

@@ -158,14 +158,23 @@ def read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     return read(path, template)  # a live run replaced it under our eyes
 
 
-def _read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+def load(path: Path) -> tuple[bytes, tuple[Leaf, ...], dict[str, Any]]:
+    """A checkpoint's tensors as they lie in its file, what they are, and the manifest; all digests verified.
+
+    Raises:
+        CheckpointError: what is wrong with it.
+    """
     manifest = load_manifest(path)
     try:
         raw = (present(path) / TENSORS).read_bytes()
     except OSError as error:
         raise _damaged(path, f"{TENSORS}: {error.strerror}") from error
     _compare(path, manifest, hashlib.sha256(raw).hexdigest())
-    saved = _leaves_listed(path, manifest)
+    return raw, _leaves_listed(path, manifest), manifest
+
+
+def _read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    raw, saved, manifest = load(path)
     wanted = leaves_of(template)
     issues = misfits(saved, describe(wanted))
     if issues:

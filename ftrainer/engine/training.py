@@ -251,7 +251,7 @@ class Training:
         """Write the checkpoints asked for at this step, and tell of those that reached the disk."""
         if self.saves:
             self.give_up(self.count_pending())
-        for member, saves in self.saves.items():
+        for member, saves in sorted(self.saves.items(), key=lambda item: item[0] is None):  # the run's own last of all
             state = self.roster.state_of(self.stepper.state, member)
             self.saver.save(saves, state, {"cursor": self.cursor(member), **self.reactions.saved(member)})
         self.saves = {}
