@@ -104,7 +104,9 @@ class Jitted:
     def _compile(self, args: tuple[Any, ...], signature: Any) -> Compiled:
         if self._cache:
             change = difference(next(reversed(self._cache)), signature)
-            log.info("retrace of %s: %s", name_of(self.fn), change, extra={"note": {"kind": "retrace"}})
+            same_program = any(old[0] == signature[0] for old in self._cache)
+            note = {"kind": "retrace"} if same_program else {}  # another run of this process has a right to its trace
+            log.info("retrace of %s: %s", name_of(self.fn), change, extra={"note": note})
             if sum(is_reshaped(old, signature) for old in self._cache) >= MANY_SHAPES:
                 cure = "pad or bucket the batches (`last: pad`)"
                 log.warning("%s met shape number %d of the same inputs; %s", name_of(self.fn), 1 + MANY_SHAPES, cure)

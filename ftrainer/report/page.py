@@ -73,7 +73,8 @@ def curve_section(groups: Sequence[Group], figures: Sequence[str]) -> tuple[Mark
     resources = require("bokeh.resources", extra="report", by="ftrainer report")
     script, places = embed.components(plots)
     shown = [tag("figure", tag("h3", name), caption(lines[name]), Markup(place)) for name, place in places.items()]
-    said = [what_is_left_out(limit, n_thinned), *lacking(groups, figures)]
+    missing = "; ".join(lacking(groups, figures))
+    said = [what_is_left_out(limit, n_thinned), *([f"{missing}."] if missing else [])]
     inner = [switches(groups), *(tag("p", line, class_="soft") for line in said), tag("div", *shown, class_="grid")]
     library: Any = resources.Resources(mode="inline", components=["bokeh"], log_level="warn")
     return section("curves", "Curves", *inner), Markup(library.render_js() + script)

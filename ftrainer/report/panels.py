@@ -17,6 +17,8 @@ from .thin import evenly, extremes
 
 POINTS, MOST, LEAST = 100_000, 1000, 60
 """Points on the whole page, and on one line at most and at least; a panel is at most some 600 pixels wide."""
+FEW = 12
+"""Points up to which each is marked."""
 TOOLS = "pan,box_zoom,wheel_zoom,reset,save"
 
 
@@ -109,6 +111,7 @@ def panel(plotting: Any, models: Any, figure: str, lines: Sequence[Line], steps:
     plot.toolbar.logo, plot.toolbar.autohide = None, True
     plot.xaxis.axis_label, plot.outline_line_color = "step", None
     plot.xaxis.formatter = models.NumeralTickFormatter(format="0.[0]a")
+    plot.yaxis.ticker.desired_num_ticks, plot.yaxis.minor_tick_line_color = 5, None
     plot.grid.grid_line_alpha = 0.5
     hoverable = [draw(plot, models, thinned(line, limit)) for line in lines]
     tips = [("", "$name"), ("step", "@step{0,0}"), (figure, "@value{0.0000e+0}")]
@@ -117,21 +120,29 @@ def panel(plotting: Any, models: Any, figure: str, lines: Sequence[Line], steps:
 
 
 def draw(plot: Any, models: Any, line: Line) -> Any:
-    """Put a line, and the band or the raw values behind it, into a plot; the renderer of the line itself."""
+    """Put a line, and the band or the raw values behind it, into a plot; the renderer of the line itself.
+
+    Renderers carry as tags what the page's switches show and hide.
+    """
     colour, dashes = line.look["color"], line.look["linestyle"].replace("dashdot", "dotdash")
-    tag = f"group-{line.group}"
+    group = f"group-{line.group}"
     if line.raw is not None:
-        raw = models.ColumnDataSource({"step": compact(line.raw.steps), "value": compact(line.raw.values)})
-        plot.line("step", "value", source=raw, color=colour, alpha=0.22, line_width=1, tags=[tag, "raw"])
+        raw = source_of(models, step=line.raw.steps, value=line.raw.values)
+        plot.line("step", "value", source=raw, color=colour, alpha=0.22, line_width=1).tags = [group, "raw"]
     if line.low is not None and line.high is not None:
-        band = {"step": compact(line.main.steps), "low": compact(line.low), "high": compact(line.high)}
-        plot.varea("step", "low", "high", source=models.ColumnDataSource(band), color=colour, alpha=0.16, tags=[tag])
-    source = models.ColumnDataSource({"step": compact(line.main.steps), "value": compact(line.main.values)})
-    drawn = plot.line("step", "value", source=source, color=colour, line_dash=dashes, line_width=2, tags=[tag, "line"])
-    if len(line.main.steps) < 12:
-        plot.scatter("step", "value", source=source, color=colour, size=6, tags=[tag])
-    drawn.name = line.label
+        band = source_of(models, step=line.main.steps, low=line.low, high=line.high)
+        plot.varea("step", "low", "high", source=band, color=colour, alpha=0.16).tags = [group, "band"]
+    points = source_of(models, step=line.main.steps, value=line.main.values)
+    if len(line.main.steps) < FEW:
+        plot.scatter("step", "value", source=points, color=colour, size=6).tags = [group]
+    drawn = plot.line("step", "value", source=points, color=colour, line_dash=dashes, line_width=2, name=line.label)
+    drawn.tags = [group, "line"]
     return drawn
+
+
+def source_of(models: Any, **columns: np.ndarray) -> Any:
+    """Columns as a plot holds them."""
+    return models.ColumnDataSource({name: compact(column) for name, column in columns.items()})
 
 
 def compact(numbers: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from ftrainer.components.loggers.estimates import LEVEL, Estimate, cells, estima
 from ftrainer.components.loggers.outcome import less_is_better
 from ftrainer.components.loggers.rows import number_text
 
-from .groups import Group, differing, rows_of_seeds
+from .groups import Group, differing, rows_of_seeds, shared
 from .markup import Markup, html, joined, section, table, tag
 from .runs import MISSING, Run
 from .table import best_text, cell_text, duration_text, seconds_of, steps_text
@@ -91,11 +91,12 @@ def differences(runs: Sequence[Run]) -> Markup:
     """What the configurations of the runs have different; nothing for one run."""
     if len(runs) < 2:
         return Markup()
-    tables = [run.flat for run in runs]
+    tables = [{**shared(run), "run.seed": run.flat.get("run.seed")} for run in runs]
     paths = differing(tables)
     head = ("path", *(run_name(run) for run in runs))
     rows = ([path, *(cell_text(flat[path]) if path in flat else MISSING for flat in tables)] for path in paths)
-    inner = table(head, rows) if paths else tag("p", "The configurations are the same.")
+    text = tuple(range(1, len(head)))
+    inner = table(head, rows, text) if paths else tag("p", "The configurations are the same but for their names.")
     return section("differences", "Differences between the runs", inner)
 
 
