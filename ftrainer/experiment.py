@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 import attrs
+import torch
 
 from ftrainer.builtins import builtin_registry
 from ftrainer.components.base import Data, DataSpec, Model
@@ -32,7 +33,7 @@ from ftrainer.config import (
     validate_post_model,
     validate_preflight,
 )
-from ftrainer.engine.accelerator import check_precision, pick_device
+from ftrainer.engine.accelerator import check_precision, pick_device, to_device
 from ftrainer.engine.loop import iterate
 from ftrainer.engine.position import Clock, run_clock
 from ftrainer.engine.reactions import check_watched
@@ -40,12 +41,13 @@ from ftrainer.engine.recorded import facts, recorded
 from ftrainer.engine.replicas import stacked
 from ftrainer.engine.resume import checkpoint_directories, cursor_at, locate, restore, why_finished
 from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, replace_text
-from ftrainer.engine.start import initial_state, planned_program, settled
+from ftrainer.engine.start import LazyStatistics, initial_state, planned_program, settled
 from ftrainer.engine.status import Chronicle, noted
 from ftrainer.functional.jit import TraceError
 from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, StepPolicy, TrainState
 from ftrainer.model.bridge import blamed
+from ftrainer.model import summary
 from ftrainer.model.build import build_model
 from ftrainer.replication import member_programs
 from registry import ConfigError, Registry, check, instantiate, invalid, load_plugins
@@ -285,7 +287,7 @@ def start(experiment: Experiment, cursor: Mapping[str, Any] = MappingProxyType({
     with located(experiment.resolved):
         if experiment.groups:
             raise invalid(f"makes {len(experiment.groups)} groups, which are no one state", "replicate", "groups",
-                          hint="train them by `ftrainer train` or run_experiment")  # fmt: skip
+                          hint="train them by `ftrainer train`, or by ftrainer.sweep.sweep")  # fmt: skip
         device = pick_device(program.run.device)
         check_precision(program.run.precision, program.trainer.guard, device)
         with located(experiment.resolved, "data"):
@@ -295,6 +297,22 @@ def start(experiment: Experiment, cursor: Mapping[str, Any] = MappingProxyType({
         state = settled(first_state(planned_program(program, clock), data, clock), clock)
         check_evaluators(state, experiment.resolved)
         return state, data
+
+
+def architecture(cfg: Config, overrides: Overrides = None) -> str:
+    """The model's layers as a table, with the shapes that the first batch takes on its way and parameter counts.
+
+    Raises:
+        ConfigError: as `build`, or the learner builds its networks itself.
+    """
+    experiment = plan(cfg, overrides)
+    learner, run = experiment.program.learner, experiment.program.run
+    with located(experiment.resolved):
+        if not (hasattr(learner, "model") and hasattr(learner, "io")):
+            raise invalid("this learner builds its networks itself; there is no one model to show", "learner")
+        data = experiment.data.open(seed=run.seed, device="cpu")
+        example = to_device(next(iter(data.batches("train", 0))), torch.device("cpu"))
+        return summary.render(summary.table(learner.model, learner.io.inputs(example), LazyStatistics(data)))
 
 
 def first_state(program: Program, data: Data, clock: Clock) -> TrainState:

@@ -44,7 +44,7 @@ def member_programs(group: Group, settings: Replicate, make: Make) -> tuple[Prog
     base = made({})
     paths = [path for path in settings.over if path not in settings.groups]
     issues = [issue for path in paths for issue in _path_issues(path, spread(settings.over[path]), made)]
-    issues += _seed_issues([values[SEED] for values in group.members], base, make)
+    issues += _seed_issues([values[SEED] for values in group.members], base, made)
     if issues:
         raise ConfigError(issues)
     learners: dict[Any, Any] = {}
@@ -79,10 +79,10 @@ def _path_issues(path: str, values: Sequence[Any], made: Make) -> Iterable[Issue
     return not_sweepable(path, "changes nothing in the step").issues if len(two) > 1 and not found else ()
 
 
-def _seed_issues(seeds: Sequence[int], base: Program, make: Make) -> Iterable[Issue]:
+def _seed_issues(seeds: Sequence[int], base: Program, made: Make) -> Iterable[Issue]:
     """A configuration may refer to `run.seed`, but not so that its members differ in more than their draws."""
     others = [seed for seed in seeds if seed != base.run.seed]
-    found = all_differences([base, make({SEED: others[0]})]) if others and len(seeds) > 1 else []
+    found = all_differences([base, made({SEED: others[0]})]) if others and len(seeds) > 1 else []
     problem = "seeds change more than draws: the configuration refers to run.seed"
     return [Issue(path=("replicate", "seeds"), problem=problem, found=_told(found[0]))] if found else []
 

@@ -66,13 +66,13 @@ def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite
     """Train what CONFIG describes."""
     from ftrainer.engine.interrupt import interrupts
     from ftrainer.examine import examine
-    from ftrainer.experiment import run_experiment
+    from ftrainer.sweep import train_all
     from registry import ConfigError
 
     _log_to_stderr()
     with interrupts() as interrupted:
         try:
-            run_experiment(config, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
+            train_all(config, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
         except ConfigError:
             examine(config, overrides)  # finds everything, where the run stopped at the first stage with an issue
             raise
@@ -80,6 +80,41 @@ def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite
         again = " ".join(["ftrainer", "train", config, *overrides, "--resume", "auto"])
         click.echo(f"{interrupted()}; the run is saved. Go on with:\n  {again}", err=True)
         sys.exit(128 + interrupted.number)
+
+
+@main.command()
+@config
+@overrides
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+              help="Here, one after another, or on a Ray cluster.")
+@click.option("--resume", type=click.Choice(["auto"]), help="Go on with what an earlier sweep left.")
+@click.option("--overwrite", is_flag=True, help="Delete an earlier sweep in the same directory.")
+def sweep(config: str, overrides: tuple[str, ...], engine: str, resume: str | None, overwrite: bool) -> None:
+    """Train the members of CONFIG's section `replicate:` as several runs, and gather their results."""
+    from ftrainer.engine.interrupt import interrupts
+    from ftrainer.sweep import sweep as run_sweep
+
+    _log_to_stderr()
+    with interrupts() as interrupted, _needing_extras():
+        run_sweep(config, overrides, engine=engine, resume=resume, overwrite=overwrite, interrupted=interrupted)
+    if interrupted.number is not None:
+        again = " ".join(["ftrainer", "sweep", config, *overrides, "--engine", engine, "--resume", "auto"])
+        click.echo(f"{interrupted()}; what was trained is saved. Go on with:\n  {again}", err=True)
+        sys.exit(128 + interrupted.number)
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT")
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
+@click.option("--member", type=int, help="Which one of a replicated run's, counted from 0.")
+def export(checkpoint: Path, out: Path, member: int | None) -> None:
+    """Write CHECKPOINT's weights to OUT: .safetensors, .pt, or .pt2 for a program that needs torch alone.
+
+    With --member, an OUT without a suffix becomes a checkpoint of that member as a plain run.
+    """
+    from ftrainer.exporting import export_checkpoint
+
+    click.echo(export_checkpoint(checkpoint, out, member))
 
 
 @main.command()
@@ -97,8 +132,14 @@ def check(config: str, overrides: tuple[str, ...]) -> None:
 @config
 @overrides
 @click.option("--origin", is_flag=True, help="Add each value's file and line.")
-def show(config: str, overrides: tuple[str, ...], origin: bool) -> None:
-    """Print CONFIG with everything resolved."""
+@click.option("--model", is_flag=True, help="Print the model's layers instead, with shapes and parameter counts.")
+def show(config: str, overrides: tuple[str, ...], origin: bool, model: bool) -> None:
+    """Print CONFIG with everything resolved, or the architecture of its model."""
+    if model:
+        from ftrainer.experiment import architecture
+
+        click.echo(architecture(config, overrides))
+        return
     from ftrainer.config import resolve_config
 
     click.echo(resolve_config(config, overrides).to_yaml(origin=origin), nl=False)
