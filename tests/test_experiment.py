@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from ftrainer import ConfigError, build, builtin_registry, evaluate, fit, predict, run_experiment, to_module
 from ftrainer.api import MemoryData
+from ftrainer.experiment import architecture
 from ftrainer.functional import pytree
 from registry import component
 from tests.test_step import assert_trees_equal
@@ -172,3 +173,10 @@ def test_a_wrong_configuration_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lrr"):
         run_experiment(config(), {"run.out_dir": str(tmp_path / "run"), "optimizer.lrr": 1.0})
     assert not (tmp_path / "run").exists()
+
+
+def test_the_architecture_as_a_table() -> None:
+    text = architecture(config(model={"sequential": {"layers": [{"_type_": "mlp", "dims": [None, 16, 2]}]}}))
+    assert "Linear" in text
+    assert "(8, 3)" in text
+    assert str(3 * 16 + 16 + 16 * 2 + 2) in text
