@@ -46,8 +46,8 @@ from ftrainer.engine.status import Chronicle, noted
 from ftrainer.functional.jit import TraceError
 from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, StepPolicy, TrainState
-from ftrainer.model.bridge import blamed
 from ftrainer.model import summary
+from ftrainer.model.bridge import blamed
 from ftrainer.model.build import build_model
 from ftrainer.replication import member_programs
 from registry import ConfigError, Registry, check, instantiate, invalid, load_plugins
