@@ -20,10 +20,12 @@ from ftrainer.components.loggers.csv import CsvLogger
 from ftrainer.components.loggers.curves import Curves
 from ftrainer.components.loggers.jsonl import JsonLines
 from ftrainer.components.loggers.members import Members
+from ftrainer.components.loggers.mlflow import MLflow
 from ftrainer.components.loggers.progress import ProgressBar
 from ftrainer.components.loggers.stdout import Stdout
 from ftrainer.components.loggers.summary import Summary
 from ftrainer.components.loggers.tensorboard import TensorBoard
+from ftrainer.components.loggers.wandb import WandB
 from ftrainer.components.losses.cross_entropy import CrossEntropy
 from ftrainer.components.losses.gaussian_nll import GaussianNLL
 from ftrainer.components.losses.huber import Huber
@@ -193,10 +195,12 @@ LOGGERS: dict[str, Callable[..., Any]] = {
     "log.curves": Curves,
     "log.jsonl": JsonLines,
     "log.members": Members,
+    "log.mlflow": MLflow,
     "log.progress": ProgressBar,
     "log.stdout": Stdout,
     "log.summary": Summary,
     "log.tensorboard": TensorBoard,
+    "log.wandb": WandB,
 }
 
 

@@ -17,12 +17,14 @@ log = logging.getLogger("ftrainer.run")
 
 
 class Journal:
-    """The open loggers of a run. One that fails is named, closed and left out; the run goes on."""
+    """The open loggers of a run. One that fails is left out; the run goes on, and says at its end what was missed."""
 
     def __init__(self, loggers: Sequence[Logger], info: RunInfo):
         self._loggers, self._info = loggers, info
         self._sinks: dict[str, tuple[Logger, LogSink]] = {}
         self.failed: dict[str, str] = {}
+        self._n_entries = 0
+        self._missed_from: dict[str, int] = {}
         self._start = time.monotonic()
 
     def __enter__(self) -> Journal:
@@ -40,18 +42,22 @@ class Journal:
                 sink.close()
             except Exception as failure:
                 self._fail(name, failure)
+        for name, reason in self.failed.items():
+            missed = self._n_entries - self._missed_from[name]
+            log.warning("%s failed and lacks %d of %d entries: %s", name, missed, self._n_entries, reason)
 
     def write(self, step: int, epoch: int, split: str, figures: Figures) -> None:
         """Send every logger a row for each member, or one with the means to those that say `per_member = False`."""
         moment = {"step": step, "epoch": epoch, "split": split, "time": self.elapsed}
         rows = [{**moment, **self._signature(who), "metrics": dict(metrics)} for who, metrics in figures.items()]
+        self._n_entries += 1
         means = rows if len(rows) < 2 else [{**moment, "member": f"mean of {len(rows)}", "metrics": mean_of(figures)}]
         for name, (logger, sink) in list(self._sinks.items()):
             try:
                 for row in rows if getattr(logger, "per_member", True) else means:
                     sink.write(row)
             except Exception as error:
-                self._fail(name, error)
+                self._fail(name, error, missed_from=self._n_entries - 1)
 
     def ends(self, step: int, epoch: int, who: int, reason: str) -> None:
         """Tell the loggers of members that one of them ended before the run."""
@@ -71,9 +77,10 @@ class Journal:
         """Seconds since the journal was made."""
         return time.monotonic() - self._start
 
-    def _fail(self, name: str, error: Exception) -> None:
+    def _fail(self, name: str, error: Exception, missed_from: int | None = None) -> None:
         self._sinks.pop(name, None)
         self.failed[name] = str(error)
+        self._missed_from[name] = self._n_entries if missed_from is None else missed_from
         log.warning("%s failed and is left out from here on: %s", name, error)
 
 
