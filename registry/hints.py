@@ -120,16 +120,18 @@ def _describe(hint: Any) -> str:
 
 
 def _describe_sequence(args: tuple[Any, ...]) -> str:
-    if len(args) > 1 and args[-1] is not Ellipsis:
-        return "a list of " + ", ".join(_describe_plainly(arg) for arg in args)
-    inner = _describe_plainly(args[0]) if args else "anything"
+    inner = [_describe_plainly(arg) for arg in args if arg is not Ellipsis]
+    if len(args) > 1 and args[-1] is not Ellipsis and len(set(inner)) > 1:
+        return "a list of " + ", ".join(inner)
+    one = inner[0] if inner else "anything"
     plural = {
         "a number": "numbers",
         "an integer": "integers",
         "text": "texts",
         "a spec with _type_": "specs with _type_",
     }
-    return "a list" if inner == "anything" else f"a list of {plural.get(inner, inner)}"
+    count = f"{len(args)} " if len(args) > 1 and args[-1] is not Ellipsis and one in plural else ""
+    return "a list" if one == "anything" else f"a list of {count}{plural.get(one, one)}"
 
 
 def _describe_plainly(hint: Any) -> str:

@@ -218,7 +218,7 @@ def test_a_field_gets_what_its_annotation_asks_for(fields: dict[str, Any], expec
         ({"size": [1.5, 1]}, "size[0]: has the wrong type; found 1.5; expected an integer"),
         (
             {"limit": 1.5},
-            "limit: has the wrong type; found 1.5; expected an integer or a list of an integer, an integer or null",
+            "limit: has the wrong type; found 1.5; expected an integer or a list of 2 integers or null",
         ),
         ({"limit": {"a": 1}}, "limit: has the wrong type; found a mapping; expected an integer or a list"),
         ({"wheels": WHEEL}, "wheels._type_: Wheel is no tuple; expected a list of Wheel (a spec with _type_)"),
