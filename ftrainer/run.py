@@ -28,6 +28,8 @@ class Commands(click.Group):
         from ftrainer.config import render
         from registry import ConfigError
 
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # a plugin may lie where the command runs, as with `python -m`
         try:
             return super().invoke(ctx)
         except ConfigError as error:
@@ -85,8 +87,13 @@ def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite
 @main.command()
 @config
 @overrides
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
-              help="Here, one after another, or on a Ray cluster.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Here, one after another, or on a Ray cluster.",
+)
 @click.option("--resume", type=click.Choice(["auto"]), help="Go on with what an earlier sweep left.")
 @click.option("--overwrite", is_flag=True, help="Delete an earlier sweep in the same directory.")
 def sweep(config: str, overrides: tuple[str, ...], engine: str, resume: str | None, overwrite: bool) -> None:

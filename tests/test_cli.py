@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -184,6 +185,19 @@ def test_the_module_runs() -> None:
     assert result.returncode == 0
     for command in ("train", "check", "show", "explain", "diff", "components", "schema"):
         assert f"\n  {command} " in result.stdout
+
+
+def test_a_plugin_may_lie_where_the_command_runs(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def register(registry):\n    return registry.register('data.mine', dict, check='best_effort')\n"
+    )
+    settings = {"allow_imports": True, "allowed_import_prefixes": ["mine"]}
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"settings": settings, "imports": ["mine"]}))
+    script = "from ftrainer.run import main; main()"
+    command = [sys.executable, "-P", "-c", script, "components", "data.mine", "--config", "a.yaml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
+    assert result.stdout.startswith("data.mine\n  builtins.dict"), result.stderr
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
