@@ -13,7 +13,7 @@ from ftrainer.engine.extraction import take_out
 from ftrainer.experiment import build
 from ftrainer.functional import pytree
 from ftrainer.functional.state import TrainState, with_hyper
-from ftrainer.model.export import FORMATS, export
+from ftrainer.model.export import check_format, write
 from registry import Registry, invalid
 
 
@@ -36,8 +36,7 @@ def export_checkpoint(path: Path, out: Path, member: int | None = None, *, regis
     """
     if member is not None and not out.suffix:
         return take_out(path, member, out)
-    if out.suffix not in FORMATS:
-        raise invalid("unknown format", "out", found=repr(out.suffix), expected=", ".join(FORMATS))
+    check_format(out)
     with tempfile.TemporaryDirectory() as folder:
         plain = path if member is None else take_out(path, member, Path(folder) / "member")
         state, example = restored(plain, registry)
@@ -58,14 +57,13 @@ def restored(path: Path, registry: Registry | None) -> tuple[TrainState, Any]:
 
 
 def write_model(state: TrainState, example: Any, out: Path) -> Path:
-    """The learner's one model, in the format that the suffix names.
+    """What the learner's `to_module` makes of a state, in the format that the suffix names.
 
     Raises:
-        ConfigError: the learner has several models; its own `to_module` says which of them acts.
+        ConfigError: the learner makes no module.
     """
     learner = with_hyper(state.program.learner, state.hyper)
-    if not hasattr(learner, "model") or list(state.params) != ["model"]:
-        found = ", ".join(state.params)
-        raise invalid("only learners of one model are exported", "learner", found=found, hint="use ftrainer.to_module")
+    if missing := [name for name in ("to_module", "inputs") if not hasattr(learner, name)]:
+        raise invalid(f"{type(learner).__name__} has no {missing[0]}: it makes no module", "learner")
     cpu = pytree.map(lambda leaf: leaf.cpu() if isinstance(leaf, Tensor) else leaf, example)
-    return export(learner.model, learner.eval_params(state), state.buffers["model"], out, learner.io.inputs(cpu))
+    return write(learner.to_module(state), out, learner.inputs(cpu))

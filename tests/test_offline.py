@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ftrainer import TrainState, build, evaluate, fit, predict, run_experiment, to_module
+from ftrainer.exporting import export_checkpoint
 from ftrainer.functional import pytree
 from ftrainer.functional.replicate import unstack
 
@@ -300,3 +301,20 @@ def test_every_field_is_read(name: str, few: Path) -> None:
     for field in TRANSITION:
         changed = {**batch, field: batch[field].flip(0)}
         assert float(state.program.learner.evaluate(state, changed)["critic_loss"]) != loss, field
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_checkpoint_is_exported_with_its_scales(name: str, few: Path, tmp_path: Path) -> None:
+    run_experiment(config(name, few, trainer=short(2)))
+    state, data = build(config(name, few))
+    (saved,) = (few.parent / "run").rglob("state.safetensors")
+    weights = load_file(export_checkpoint(saved.parent, tmp_path / "policy.safetensors"))
+    policy = to_module(state)
+    policy.load_state_dict(weights)
+    scales = [tensor for key, tensor in weights.items() if key.endswith("mean") and tensor.shape == (2,)]
+    assert any(torch.equal(scale, data.statistics()["obs"]["mean"].float()) for scale in scales)
+    program = torch.export.load(export_checkpoint(saved.parent, tmp_path / "policy.pt2")).module()
+    obs = first_batch(data)["obs"][:5]
+    assert action_of(program(obs)).shape[0] == 5
+    if name != "flow_bc":  # which draws
+        torch.testing.assert_close(action_of(program(obs)), action_of(policy(obs)))

@@ -108,6 +108,10 @@ class FlowBC(PolicyLearner):
         time = random.uniform(random.fold_in(key, 1), (len(action),), action.dtype)
         return {"action": torch.lerp(noise, action, time[:, None]), "time": time}, action - noise
 
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What the policy takes out of a batch."""
+        return {"obs": batch["obs"]}
+
     def predict(self, state: TrainState, inputs: Mapping[str, Any]) -> Tensor:
         """Actions (B, A), or chunks (B, H, A), drawn from the state's key."""
         obs, scale = inputs["obs"], state.buffers["action"]
@@ -150,10 +154,11 @@ class FlowPolicy(nn.Module):
         self.register_buffer("mean", scale["mean"])
         self.register_buffer("std", scale["std"])
 
-    def forward(self, obs: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(self, obs: Tensor, /, noise: Tensor | None = None) -> Tensor:
         """Carry noise (B, H·A), drawn here unless given, to actions."""
         scale = {"mean": self.mean, "std": self.std}
-        noise = torch.randn(len(obs), self.mean.numel(), dtype=obs.dtype, device=obs.device) if noise is None else noise
+        if noise is None:
+            noise = torch.randn(obs.shape[0], self.mean.numel(), dtype=obs.dtype, device=obs.device)
 
         def at(action: Tensor, time: Tensor) -> Tensor:
             named = {"obs": obs, "action": action, "time": time}

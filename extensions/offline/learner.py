@@ -63,9 +63,13 @@ class PolicyLearner:
         with redirect(None):
             figures = learner.judge(state, batch)
             if learner.metrics:
-                actions = action_of(learner.predict(state, {learner.model.inputs[0]: batch["obs"]}))
+                actions = action_of(learner.predict(state, learner.inputs(batch)))
                 figures["examples"] = (actions, {"action": batch["action"]}, mask)
         return figures | {"count": step.batch_size(batch) if mask is None else mask.sum()}
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What the policy takes out of a batch."""
+        return {self.model.inputs[0]: batch["obs"]}
 
     def predict(self, state: TrainState, inputs: Mapping[str, Any]) -> Any:
         """The policy's outputs in evaluation mode."""
@@ -106,7 +110,7 @@ class PolicyLearner:
         if len(self.model.inputs) != 1:
             raise invalid("takes several inputs, where a policy takes the observation", "model", "inputs",
                           found=", ".join(self.model.inputs))  # fmt: skip
-        params, buffers = self.model.init(key, {self.model.inputs[0]: batch["obs"]}, statistics)
+        params, buffers = self.model.init(key, self.inputs(batch), statistics)
         check_outputs(self.act(params, buffers, batch["obs"]), batch["action"])
         return params, buffers
 

@@ -83,7 +83,11 @@ class IO(Protocol):
 
 
 class Learner(Protocol):
-    """An algorithm. `fit` sees `init`, `update` and `evaluate`; `predict` and `to_module` serve what comes after."""
+    """An algorithm. `fit` sees `init`, `update` and `evaluate`; what comes after uses what else it may have.
+
+    That is `predict(state, inputs)`, the outputs in evaluation mode; `to_module(state)`, a plain module with everything
+    inside that evaluation needs; and `inputs(batch)`, what that module takes, by name, out of a batch.
+    """
 
     def init(self, key: Tensor, example_batch: Batch, statistics: Mapping[str, Any]) -> TrainState: ...
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from registry.issue import invalid
 
 from .bridge import Model
+from .skeleton import arguments, takes
 
 FORMATS = (".safetensors", ".pt", ".pt2")
 
@@ -20,26 +21,30 @@ FORMATS = (".safetensors", ".pt", ".pt2")
 def export(
     model: Model, params: Mapping[str, Tensor], buffers: Mapping[str, Tensor], out: Path, example: Mapping[str, Any]
 ) -> Path:
-    """Write a model's weights, or the model itself, in a form that `torch` alone can read.
+    """`write` for `model.to_module(params, buffers)`; `example` is one batch's model inputs."""
+    check_format(out)
+    return write(model.to_module(params, buffers), out, {name: example[name] for name in model.inputs})
+
+
+def write(module: nn.Module, out: Path, example: Mapping[str, Any]) -> Path:
+    """Write a module's weights, or the module itself, in a form that `torch` alone can read.
 
     Args:
-        model: the architecture.
-        params, buffers: the weights, averaged ones if that is what is wanted.
-        out: `.safetensors` and `.pt` are a state dict of `model.to_module(…)`; `.pt2` is a `torch.export` program in
-            evaluation mode, its normaliser inside, for any number of examples.
-        example: one batch's model inputs with at least two examples; only `.pt2` looks at it.
+        module: in evaluation mode, its normaliser inside.
+        out: `.safetensors` and `.pt` are its state dict; `.pt2` is a `torch.export` program for any number of examples.
+        example: inputs by name, with at least two examples; they go to `forward` by name where it has parameters of
+            these names, else by position. Only `.pt2` looks at them.
 
     Returns:
         `out`.
 
     Raises:
-        ConfigError: another suffix, or `torch.export` cannot capture the model.
+        ConfigError: another suffix, or `torch.export` cannot capture the module.
     """
-    if out.suffix not in FORMATS:
-        raise invalid("unknown format", "out", found=repr(out.suffix), expected=", ".join(FORMATS))
-    module = model.to_module(params, buffers).cpu()
+    check_format(out)
+    module = module.cpu()
     if out.suffix == ".pt2":
-        torch.export.save(program(model, module, example), out)
+        torch.export.save(program(module, example), out)
     elif out.suffix == ".pt":
         torch.save(module.state_dict(), out)
     else:
@@ -47,14 +52,24 @@ def export(
     return out
 
 
-def program(model: Model, module: nn.Module, example: Mapping[str, Any]) -> torch.export.ExportedProgram:
+def check_format(out: Path) -> None:
+    """See that a file's suffix names a format.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if out.suffix not in FORMATS:
+        raise invalid("unknown format", "out", found=repr(out.suffix), expected=", ".join(FORMATS))
+
+
+def program(module: nn.Module, example: Mapping[str, Any]) -> torch.export.ExportedProgram:
     """A module as `torch.export` captures it, the leading dimension of every input left open where the code allows.
 
     Raises:
         ConfigError: it cannot be captured.
     """
     cpu = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in example.items()}
-    args, kwargs = model.arguments(module, cpu)
+    args, kwargs = arguments(takes(module, tuple(cpu)), tuple(cpu), cpu)
     dynamic: Any = torch.export.ShapesCollection()
     for value in (*args, *kwargs.values()):
         if isinstance(value, Tensor) and value.dim():

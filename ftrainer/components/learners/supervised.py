@@ -62,6 +62,10 @@ class Supervised:
         """The model's outputs in evaluation mode, with the averaged weights where there are some."""
         return self.model.apply(self.eval_params(state), state.buffers["model"], inputs, train=False)[0]
 
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """What the module of `to_module` takes, by name, out of a batch."""
+        return self.io.inputs(batch)
+
     def to_module(self, state: TrainState) -> nn.Module:
         """The model as a plain module with the weights that evaluation uses."""
         return self.model.to_module(self.eval_params(state), state.buffers["model"])
