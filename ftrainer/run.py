@@ -140,8 +140,14 @@ def check(config: str, overrides: tuple[str, ...]) -> None:
 @overrides
 @click.option("--origin", is_flag=True, help="Add each value's file and line.")
 @click.option("--model", is_flag=True, help="Print the model's layers instead, with shapes and parameter counts.")
-def show(config: str, overrides: tuple[str, ...], origin: bool, model: bool) -> None:
+@click.option("--svg", type=click.Path(path_type=Path), metavar="FILE", help="With --model, a picture of it.")
+def show(config: str, overrides: tuple[str, ...], origin: bool, model: bool, svg: Path | None) -> None:
     """Print CONFIG with everything resolved, or the architecture of its model."""
+    if svg is not None:
+        if not model:
+            raise click.UsageError("--svg draws the model: give --model too")
+        _draw_model(config, overrides, svg)
+        return
     if model:
         from ftrainer.experiment import architecture
 
@@ -150,6 +156,19 @@ def show(config: str, overrides: tuple[str, ...], origin: bool, model: bool) -> 
     from ftrainer.config import resolve_config
 
     click.echo(resolve_config(config, overrides).to_yaml(origin=origin), nl=False)
+
+
+def _draw_model(config: str, overrides: tuple[str, ...], path: Path) -> None:
+    from ftrainer.config import resolve_config, validate_preflight
+    from ftrainer.experiment import build_registry, located
+    from ftrainer.model import build_model
+    from ftrainer.report.diagram import write_diagram
+
+    resolved = resolve_config(config, overrides)
+    validate_preflight(resolved)
+    with located(resolved):
+        write_diagram(path, build_model(build_registry(resolved), resolved.data["model"]))
+    click.echo(path)
 
 
 @main.command()
