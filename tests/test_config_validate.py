@@ -288,3 +288,16 @@ def test_colours_are_for_terminals_only_and_control_characters_for_nobody() -> N
 def test_the_caret_stands_under_what_follows_a_tab() -> None:
     error = ConfigError([Issue(problem="bad", where=Mark(file="a", line=1, column=2, text="\tx: 1"))])
     assert "  1 | \tx: 1\n    | \t^" in render(error)
+
+
+def test_targets_build_everything_where_they_are_allowed() -> None:
+    config = {
+        **GOOD,
+        "settings": {"allow_target": True, "allowed_import_prefixes": ["torch.nn", "ftrainer"]},
+        "model": {"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 4},
+        "loss": {"_type_": "loss.torch", "fn": {"_target_": "torch.nn.MSELoss"}},
+        "optimizer": {"_target_": "ftrainer.components.optim.sgd.SGD", "lr": 0.1},
+    }
+    examine(config, registry=REGISTRY)
+    with pytest.raises(ConfigError, match=r"model._target_: torch.nn has no 'Linera'; .*did you mean 'torch.nn.Linear'"):
+        examine({**config, "model": {"_target_": "torch.nn.Linera"}}, registry=REGISTRY)

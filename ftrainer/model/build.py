@@ -11,6 +11,7 @@ from torch import nn
 
 from ftrainer.deps import model_constructor
 from registry import ConfigError, ConfigPath, Deferred, Issue, Plain, Registry, component, freeze, instantiate, invalid
+from registry.lookup import find_call
 
 from .bridge import Model
 from .graph import Graph, Plan, Ref, Step
@@ -20,7 +21,7 @@ from .plan import read_outputs, read_plan
 from .skeleton import hollow_module
 from .weights import InitFrom
 
-FORMS = ("sequential", "graph", "_type_")
+FORMS = ("sequential", "graph", "_type_", "_target_")
 
 
 @component
@@ -133,11 +134,11 @@ def constructor_model(config_path: str, inputs: tuple[str, ...] | None = None) -
 
 
 def _expected() -> str:
-    return "exactly one of " + ", ".join(FORMS)
+    return "exactly one of " + ", ".join(FORMS[:3])
 
 
 def _form(registry: Registry, form: str, section: Mapping[str, Any], path: ConfigPath) -> Any:
-    if form == "_type_":
+    if form in ("_type_", "_target_"):
         return _typed(registry, section, path)
     if unknown := [name for name in section if name != form]:
         expected = ", ".join((form, *EXTRAS))
@@ -154,8 +155,8 @@ def _form(registry: Registry, form: str, section: Mapping[str, Any], path: Confi
 
 def _typed(registry: Registry, section: Mapping[str, Any], path: ConfigPath) -> Any:
     """A spec: of a model, or of a module that is the model."""
-    key = section["_type_"]
-    factory = registry.entry(key, (*path, "_type_")).factory if isinstance(key, str) else None
+    call, _ = find_call(registry, section, path)
+    factory = call.factory if call else None
     if isinstance(factory, type) and issubclass(factory, nn.Module):
         return Model(factory=instantiate(registry, section, path, expected=Deferred))
     return instantiate(registry, section, path)
