@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
+    from ftrainer.config import ResolvedConfig
     from registry import Registry
 
 BAD_CONFIG = 2
@@ -49,8 +52,19 @@ def _colours() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from ftrainer.completion import complete_override
+
+    def registry_of(resolved: ResolvedConfig) -> Registry:
+        from ftrainer.experiment import build_registry  # loads torch: seconds, where the rest takes a moment
+
+        return build_registry(resolved)
+
+    return [CompletionItem(text) for text in complete_override(ctx.params.get("config"), incomplete, registry_of)]
+
+
 config = click.argument("config", type=click.Path())
-overrides = click.argument("overrides", nargs=-1, metavar="[KEY.PATH=VALUE]…")
+overrides = click.argument("overrides", nargs=-1, metavar="[KEY.PATH=VALUE]…", shell_complete=_complete)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,6 +96,14 @@ def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite
         again = " ".join(["ftrainer", "train", config, *overrides, "--resume", "auto"])
         click.echo(f"{interrupted()}; the run is saved. Go on with:\n  {again}", err=True)
         sys.exit(128 + interrupted.number)
+    _say_what_next(config, overrides)
+
+
+def _say_what_next(config: str, overrides: tuple[str, ...]) -> None:
+    from ftrainer.config import resolve_config
+
+    out_dir = resolve_config(config, overrides).get("run", "out_dir")
+    click.echo(f"Look at it with:\n  {shlex.join(['ftrainer', 'report', str(out_dir)])}", err=True)
 
 
 @main.command()
@@ -322,3 +344,18 @@ def _registry(config: str | None) -> Registry:
     from ftrainer.experiment import build_registry
 
     return build_registry(resolve_config(config))
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what SHELL must read to complete commands and overrides.
+
+    \b
+    bash: eval "$(ftrainer completion bash)"            in ~/.bashrc
+    zsh:  eval "$(ftrainer completion zsh)"             in ~/.zshrc
+    fish: ftrainer completion fish > ~/.config/fish/completions/ftrainer.fish
+    """
+    from ftrainer.completion import script
+
+    click.echo(script(main, shell))

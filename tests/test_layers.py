@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ftrainer.engine", "ftrainer.builtins"),
     ("ftrainer.report", "ftrainer.replication"),
     ("ftrainer.experiment",),
-    ("ftrainer.examine", "ftrainer.sweep", "ftrainer.exporting"),
+    ("ftrainer.examine", "ftrainer.sweep", "ftrainer.exporting", "ftrainer.completion"),
     ("ftrainer.run",),
     ("ftrainer.__main__",),
     ("ftrainer", "ftrainer.api"),
