@@ -121,7 +121,7 @@ def test_reading_is_steady_while_a_run_replaces_the_checkpoint(tmp_path: Path) -
     writer = threading.Thread(target=keep_replacing)
     writer.start()
     try:
-        for _ in range(30):
+        for _ in range(100):
             state, manifest = checkpoint.read(tmp_path / "last", small_state())
             assert int(state.step) == manifest["step"]
     finally:

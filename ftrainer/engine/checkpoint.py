@@ -276,12 +276,14 @@ def _is_checkpoint(path: Path) -> bool:
     return not is_leftover(path) and ((path / MANIFEST).is_file() or (path / TENSORS).is_file())
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _identity(path: Path) -> tuple[str, int, int]:
+    """Which directory is to be read, and where it stands: one that steps aside is no longer the one at its name."""
+    place = present(path)
     try:
-        found = present(path).stat()
+        found = place.stat()
     except FileNotFoundError:
-        return (0, 0)
-    return found.st_ino, found.st_mtime_ns
+        return ("", 0, 0)
+    return place.name, found.st_ino, found.st_mtime_ns
 
 
 def _headline(path: Path, manifest: Mapping[str, Any], template: TrainState, count: int) -> Issue:
