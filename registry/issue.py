@@ -100,5 +100,7 @@ def nearest(name: object, valid: Iterable[str], n: int = 3) -> tuple[str, ...]:
     """The valid names most like `name`, best first (difflib, case folded); what is no text is like nothing."""
     if not isinstance(name, str):
         return ()
-    folded = {candidate.casefold(): candidate for candidate in valid}
-    return tuple(folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=n, cutoff=0.6))
+    folded, wanted = {candidate.casefold(): candidate for candidate in valid}, name.casefold()
+    close = difflib.get_close_matches(wanted, folded, n=n, cutoff=0.6)
+    close.sort(key=lambda match: sorted(match) != sorted(wanted))  # letters that traded places come first
+    return tuple(folded[match] for match in close)

@@ -10,7 +10,7 @@ import yaml
 
 ConfigPath = tuple[str | int, ...]
 
-FREE_NAMES = (("io", "targets"), ("evaluators",), ("params",), ("templates",))
+FREE_NAMES = (("io", "targets"), ("evaluators",), ("params",), ("templates",), ("model", "graph", "modules"))
 """Mappings whose keys the user chooses: another name there is no mistake."""
 
 

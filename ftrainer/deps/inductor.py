@@ -68,7 +68,9 @@ def compile_graph(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[
     held = lift_constants(graph)
     inputs: list[Any] = [*tensors, *held]
     with torch.no_grad(), settings.patch(dict(OPTIONS)):
-        compiled = _stored(graph, inputs) if _can_store() else torch._inductor.compile(graph, inputs)
+        # A stored graph that was given constants comes back with a parameter too many (torch 2.13).
+        storable = _can_store() and not held
+        compiled = _stored(graph, inputs) if storable else torch._inductor.compile(graph, inputs)
     return (lambda *given: compiled(*given, *held)) if held else compiled
 
 

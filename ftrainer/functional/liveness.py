@@ -18,6 +18,7 @@ def peak_bytes(fn: Callable[..., Any], *args: Any) -> int:
     Nothing is computed: `fn` is traced with fake tensors, and each storage counts from the operation that makes it to
     the last one that reads it. A compiler that fuses operations needs less.
 
+    >>> import torch
     >>> peak_bytes(lambda x: (x * 2).relu().sum(), torch.ones(1000))
     8000
     """
@@ -61,6 +62,7 @@ def storages(node: fx.Node) -> Iterable[tuple[int, int]]:
 def tree_bytes(tree: Any) -> int:
     """What a tree's tensors take.
 
+    >>> import torch
     >>> tree_bytes({"a": torch.zeros(3), "b": torch.zeros((), dtype=torch.int64)})
     20
     """
