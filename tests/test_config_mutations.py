@@ -21,6 +21,9 @@ from tests.mutants import WAYS, ConfigPath, Mutant, drop_required, mutants
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(str(file.relative_to(CONFIGS)) for file in CONFIGS.rglob("*.yaml"))
+GRAPHS = {"models/lunar_lander_flow.yaml"}
+"""Not broken here yet: in a graph some mutants are only warned about, as the language promises (unused nodes)."""
+FILES = [name for name in FILES if name not in GRAPHS]
 BUILTINS = builtin_registry()
 
 
