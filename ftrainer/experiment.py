@@ -50,7 +50,7 @@ from ftrainer.model import summary
 from ftrainer.model.bridge import blamed
 from ftrainer.model.build import build_model
 from ftrainer.replication import member_programs
-from registry import ConfigError, Registry, check, instantiate, invalid, load_plugins
+from registry import ConfigError, Issue, Registry, check, instantiate, invalid, load_plugins
 
 log = logging.getLogger("ftrainer.run")
 
@@ -185,8 +185,20 @@ def validate_specs(resolved: ResolvedConfig, registry: Registry) -> None:
         ConfigError: all that is wrong, at once.
     """
     issues = [i for name, inject in SECTIONS.items() for i in check(registry, part(resolved, name), (name,), inject)]
+    issues += unused_parts(resolved, registry)
     if issues:
         raise ConfigError(issues)
+
+
+def unused_parts(resolved: ResolvedConfig, registry: Registry) -> Iterator[Issue]:
+    """An issue for each section that the learner would be handed and has no field for."""
+    key = part(resolved, "learner").get("_type_")
+    signature = registry.entry(key).signature if isinstance(key, str) and key in registry else None
+    if signature is None or signature.extra is not None:
+        return
+    for name in LEARNER_PARTS:
+        if part(resolved, name) and name not in signature.named():
+            yield Issue(path=(name,), at="key", problem=f"{key} makes no use of it", hint=f"say `{name}: null`")
 
 
 def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model) -> Experiment:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from ftrainer.revisit.commands import COMMANDS
+
 if TYPE_CHECKING:
     from ftrainer.config import ResolvedConfig
     from registry import Registry
@@ -71,6 +73,10 @@ overrides = click.argument("overrides", nargs=-1, metavar="[KEY.PATH=VALUE]…",
 @click.version_option(package_name="ftrainer")
 def main() -> None:
     """Train PyTorch models from one YAML file."""
+
+
+for command in COMMANDS:
+    main.add_command(command)
 
 
 @main.command()

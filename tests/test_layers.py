@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("ftrainer.engine", "ftrainer.builtins"),
     ("ftrainer.report", "ftrainer.replication"),
     ("ftrainer.experiment",),
-    ("ftrainer.examine", "ftrainer.sweep", "ftrainer.exporting", "ftrainer.completion"),
+    ("ftrainer.examine", "ftrainer.sweep", "ftrainer.exporting", "ftrainer.completion", "ftrainer.revisit"),
     ("ftrainer.run",),
     ("ftrainer.__main__",),
     ("ftrainer", "ftrainer.api"),
@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From left to right. `ftrainer` itself is the public surface, which extensions alone import from."""
 
-LAZY = {"ftrainer.run"}
+LAZY = {"ftrainer.run", "ftrainer.revisit.commands"}
 """Modules that import inside functions, so that `--help` does not load torch."""
 HEAVY = {
     "torch._inductor",

@@ -137,9 +137,11 @@ def plain(node: Node) -> Any:
 
 
 def public(node: Node) -> Any:
-    """The bare data, with expressions in place of values from the environment."""
+    """The bare data, with expressions in place of values from the environment; it reads back as the same data."""
     if node.shown is not None:
         return node.shown
+    if isinstance(node.value, str):
+        return node.value.replace("${", "$${")
     if isinstance(node.value, dict):
         return {key: public(child) for key, child in node.value.items()}
     if isinstance(node.value, list):

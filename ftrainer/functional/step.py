@@ -183,14 +183,21 @@ def gradients(phase: Phase, state: TrainState, batch: Any, key: Tensor, policy: 
     """Differentiate one phase's loss by the roles it moves; every draw inside comes from `key`."""
 
     def loss_fn(moved: Tree) -> tuple[Tensor, Aux]:
-        with redirect(key), autocast(policy.precision, state.step.device.type):
-            loss, aux = phase.loss({**state.params, **moved}, state, batch, key)
-            return scaling.up(state, loss), {**aux, "metrics": {"loss": loss, **aux.get("metrics", {})}}
+        return objective(phase, moved, state, batch, key, policy)
 
     grads, (_, aux) = grad_and_value(loss_fn, has_aux=True)(phase.select(state.params))
     loss = aux["metrics"]["loss"]
     count = aux["count"] if "count" in aux else torch.full_like(state.slots["lr_scale"], batch_size(batch))
     return Gradients(scaling.down(state, grads), loss, dict(aux["metrics"]), dict(aux.get("buffers", {})), count)
+
+
+def objective(
+    phase: Phase, moved: Tree, state: TrainState, batch: Any, key: Tensor, policy: StepPolicy
+) -> tuple[Tensor, Aux]:
+    """What is differentiated by the roles that a phase moves: its loss, scaled up where losses are."""
+    with redirect(key), autocast(policy.precision, state.step.device.type):
+        loss, aux = phase.loss({**state.params, **moved}, state, batch, key)
+        return scaling.up(state, loss), {**aux, "metrics": {"loss": loss, **aux.get("metrics", {})}}
 
 
 def condition(policy: StepPolicy, out: Gradients) -> tuple[Gradients, dict[str, Tensor]]:
