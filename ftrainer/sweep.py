@@ -148,7 +148,7 @@ def settings_of(experiment: Experiment, resume: str | None) -> Replicate:
         )
     if resume not in (None, AUTO):
         raise invalid("a sweep goes on with all of its shares", "run", "resume_from", found=str(resume), expected=AUTO)
-    return settings  # type: ignore[no-any-return]
+    return settings
 
 
 def shares_of(settings: Replicate, run: Any, out_dir: Path) -> Iterator[Share]:

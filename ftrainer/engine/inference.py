@@ -25,8 +25,9 @@ def evaluate(state: TrainState, data: Any, split: str = "val") -> dict[str, floa
         split: `train` or `val`.
 
     Raises:
-        ValueError: the split is empty.
+        ValueError: the split is empty, or the state is a stack of runs.
     """
+    refuse_stack(state)
     data, policy = as_data(data), state.program.policy
     if not data.n_batches(split):
         raise ValueError(f"the {split} split is empty: there is nothing to evaluate")
@@ -41,7 +42,11 @@ def predict(state: TrainState, inputs: Mapping[str, Any] | Tensor) -> Any:
     Args:
         state: whose weights.
         inputs: by the model's input names, or one tensor where the model has one input.
+
+    Raises:
+        ValueError: the state is a stack of runs.
     """
+    refuse_stack(state)
     learner = with_hyper(state.program.learner, state.hyper)
     named = inputs if isinstance(inputs, Mapping) else {learner.model.inputs[0]: inputs}
     with torch.no_grad():
@@ -49,5 +54,16 @@ def predict(state: TrainState, inputs: Mapping[str, Any] | Tensor) -> Any:
 
 
 def to_module(state: TrainState) -> nn.Module:
-    """An ordinary `nn.Module` with the trained weights, its normaliser inside; the state keeps its own tensors."""
+    """An ordinary `nn.Module` with the trained weights, its normaliser inside; the state keeps its own tensors.
+
+    Raises:
+        ValueError: the state is a stack of runs.
+    """
+    refuse_stack(state)
     return state.program.learner.to_module(state)
+
+
+def refuse_stack(state: TrainState) -> None:
+    """Raise where a state is many runs, of which one has to be meant."""
+    if n_members := len(state.program.members):
+        raise ValueError(f"the state holds {n_members} runs: take one with ftrainer.member(states, i)")

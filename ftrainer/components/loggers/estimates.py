@@ -51,9 +51,10 @@ def estimate(strata: Strata, repetitions: int = REPETITIONS) -> Estimate:
     pooled = [value for stratum in finite for value in stratum]
     if not pooled:
         return Estimate(n=0, mean=math.nan, sd=math.nan, iqm=math.nan, low=math.nan, high=math.nan)
-    low, high = interval([stratum for stratum in finite if stratum], repetitions)
-    sd = float(np.std(pooled, ddof=1)) if len(pooled) > 1 else math.nan
-    return Estimate(n=len(pooled), mean=float(np.mean(pooled)), sd=sd, iqm=iqm(pooled), low=low, high=high)
+    with np.errstate(over="ignore"):  # a run that diverged may be so far off that its square is infinite
+        low, high = interval([stratum for stratum in finite if stratum], repetitions)
+        sd = float(np.std(pooled, ddof=1)) if len(pooled) > 1 else math.nan
+        return Estimate(n=len(pooled), mean=float(np.mean(pooled)), sd=sd, iqm=iqm(pooled), low=low, high=high)
 
 
 def cells(found: Estimate) -> tuple[str, str, str]:
