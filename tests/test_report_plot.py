@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ftrainer.components.loggers.drawing import COLOURS, OKABE_ITO, running_mean
-from ftrainer.report.groups import chosen_figures, group_runs
+from ftrainer.report.groups import chosen_figures, group_runs, title_of
 from ftrainer.report.plots import BAND, picture
 from ftrainer.report.runs import read_runs
 from ftrainer.run import main
@@ -61,6 +61,7 @@ def test_members_of_a_replicated_run_are_seeds(tmp_path: Path) -> None:
     write_run(tmp_path / "many", rows, members=members)
     groups = group_runs(read_runs([tmp_path]))
     (axes,) = picture(groups, ["val/loss"]).axes
+    assert title_of(groups) == "many · optim.sgd"
     assert [line.get_ydata()[0] for line in axes.get_lines()] == [2.0, 5.0]
 
 

@@ -177,6 +177,17 @@ def test_members_are_found_in_the_rows_where_the_status_lacks_them(tmp_path: Pat
     assert found.outcome.ended == {1: "diverged"}
 
 
+@pytest.mark.parametrize("statuses", [("finished", "finished"), ("finished", "stopped"), ("stopped", "failed")])
+def test_a_sweep_is_one_run_that_stands_as_the_worst_of_its_shares(tmp_path: Path, statuses: tuple[str, str]) -> None:
+    rows, _ = replicated(seeds=[0, 1], lrs=[0.1])
+    sweep = write_run(tmp_path / "sweep", rows)
+    (sweep / "status.json").unlink()
+    for index, status in enumerate(statuses):
+        write_run(sweep / "shares" / str(index), falling(), status=status)
+    (found,) = read_runs([tmp_path])
+    assert (found.path, found.standing.status, found.standing.seconds) == (sweep, statuses[1], 25.0)
+
+
 def test_seeds_of_one_configuration_belong_together(tmp_path: Path) -> None:
     for lr in (0.1, 0.2):
         for seed in (0, 1):

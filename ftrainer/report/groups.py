@@ -225,7 +225,7 @@ def title_of(groups: Sequence[Group]) -> str:
     names = list(dict.fromkeys(run.name for group in groups for run in group.runs))
     head = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}" if len(names) > 3 else ", ".join(names)
     tables = [shared(group.runs[0]) for group in groups]
-    apart = set(differing(tables))
+    apart = set(differing(tables)) | {path for group in groups for values in rows_of_seeds(group) for path in values}
     keys = ("learner._type_", "optimizer._type_", "optimizer.lr", "optimizer.kwargs.lr", "data._type_")
     common = [path for path in keys if path in tables[0] and path not in apart]
     said = [f"lr {tables[0][path]}" if path.endswith("lr") else str(tables[0][path]) for path in common]

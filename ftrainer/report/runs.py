@@ -153,14 +153,15 @@ def flatten(value: Any, path: tuple[str | int, ...] = ()) -> dict[str, Any]:
 
 
 def find_runs(directory: Path) -> list[Path]:
-    """The directories of runs at or below a directory, by name.
+    """The directories of runs at or below a directory, by name; shares of a sweep are no runs of their own.
 
     Raises:
         ConfigError: there is no such directory, or no run in it.
     """
     if not directory.is_dir():
         raise ConfigError([Issue(problem="no such directory", found=repr(str(directory)))])
-    found = sorted(path.parent for path in directory.rglob(CONFIG) if is_run(path.parent))
+    every = sorted(path.parent for path in directory.rglob(CONFIG) if is_run(path.parent))
+    found = [path for path in every if not any(parent in path.parents for parent in every)]
     if not found:
         hint = "runs are made by `ftrainer train CONFIG`"
         raise ConfigError([Issue(problem="holds no run", found=repr(str(directory)), expected=f"a {RUN}", hint=hint)])

@@ -6,7 +6,7 @@ import fcntl
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import attrs
 
 from ftrainer.engine.manifest import SealError, unsealed
 from ftrainer.engine.rundir import CHECKPOINTS, LOCK
-from ftrainer.engine.status import FAILED, FINISHED, RUNNING, STOPPED
+from ftrainer.engine.status import FAILED, FINISHED, RUNNING, STOPPED, read_status
 
+SHARES = "shares"
+"""Where a sweep keeps the runs that it is made of."""
 SILENT = "ended without a word: killed, or the machine went down"
 _FLOCK = "hhqqi4x"
 """Linux's `struct flock`: type, whence, start, length, process."""
@@ -44,6 +46,8 @@ def standing(path: Path, content: Mapping[str, Any], total_steps: int | None) ->
     """
     if is_held(path, content):
         return Standing(status=RUNNING)
+    if shares := [] if content else [read_status(place) for place in sorted((path / SHARES).glob("*"))]:
+        return of_shares(shares)
     said = content.get("status")
     if said in (FINISHED, STOPPED, FAILED):
         reason, step, seconds = (content.get(name) for name in ("reason", "step", "seconds"))
@@ -56,6 +60,19 @@ def standing(path: Path, content: Mapping[str, Any], total_steps: int | None) ->
     if said == RUNNING:
         return Standing(status=FAILED, reason=SILENT, step=step, seconds=cursor.get("elapsed"))
     return Standing(status=STOPPED, step=step, seconds=cursor.get("elapsed"))
+
+
+def of_shares(shares: Sequence[Mapping[str, Any]]) -> Standing:
+    """How a sweep is that nobody works on any more: as the worst of its shares.
+
+    >>> of_shares([{"status": "finished", "seconds": 2.0}, {"status": "stopped", "reason": "SIGTERM", "seconds": 1.0}])
+    Standing(status='stopped', reason='SIGTERM', step=None, seconds=3.0)
+    """
+    rank = {FINISHED: 0, STOPPED: 1, FAILED: 2}
+    worst = max(shares, key=lambda share: rank.get(share.get("status", STOPPED), rank[STOPPED]))
+    status = worst.get("status") if worst.get("status") in rank else STOPPED
+    seconds = sum(share.get("seconds") or 0.0 for share in shares)
+    return Standing(status=str(status), reason=worst.get("reason"), seconds=seconds)
 
 
 def is_held(path: Path, content: Mapping[str, Any]) -> bool:
