@@ -137,3 +137,16 @@ def test_a_number_that_is_none_is_found_when_the_data_is_loaded(path: Path) -> N
         root["episode_7/rewards"][2] = float("nan")
     with pytest.raises(ConfigError, match=r"data.path: episode_7/rewards is not finite at row 2; found nan"):
         build(config("iql", path))
+
+
+@pytest.mark.parametrize(
+    ("section", "spec"),
+    [
+        ("loss", {"_type_": "loss.mse"}),
+        ("io", {"_type_": "io.mapping", "model_kwargs": {"obs": ["obs"]}}),
+    ],
+)
+def test_sections_that_the_learner_would_ignore(section: str, spec: dict[str, Any], path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"{section}: learner.iql makes no use of it .say `{section}: null`"):
+        build(config("iql", path, **{section: spec}))
+    build(config("iql", path, **{section: None}))
