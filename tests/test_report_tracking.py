@@ -79,7 +79,7 @@ def test_wandb_keeps_everything_on_disk_when_offline(tmp_path: Path) -> None:
 
     write_all(WandB(mode="offline").open(info(tmp_path)), [row(1, loss=0.5), row(1, "val", loss=0.25)])
     write_all(WandB(mode="offline").open(info(tmp_path, start_step=1)), [row(2, loss=0.125)])
-    files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.parent.name)
     ids = {path.stem.removeprefix("run-") for path in files}
     assert ids == {(tmp_path / "wandb_id.txt").read_text().strip()}
     logged, given = [], {}
