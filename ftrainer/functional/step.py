@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypedDict
 
@@ -71,7 +72,7 @@ class Phase:
         wrt: the roles that the loss is differentiated by and the transform updates.
         loss: see `LossFn`.
         transform: turns gradients into updates.
-        every: the phase moves its roles on every k-th step only.
+        every: the phase moves its roles on every k-th step only; on others it need not be computed, nor give figures.
     """
 
     name: str
@@ -134,11 +135,14 @@ def update(learner: Composed, state: TrainState, batch: Any) -> tuple[TrainState
     judged: list[Tensor] = []
     metrics: dict[str, Tensor] = {}
     for index, phase in enumerate(learner.phases()):
+        fires = due(state, phase.every)
+        if fires is False:
+            continue
         out = total(new, gradients(phase, new, batch, fold_in(key, index), policy))
         out, norm = condition(policy, out)
         transform, ctx = scheduled(phase, new)
-        new = apply_phase(phase, transform, ctx, new, out)
-        judged += [out.loss, *norm.values()][: GUARDED[policy.guard]]
+        new = choose(fires, apply_phase(phase, transform, ctx, new, out), new)
+        judged += [counted(fires, figure) for figure in [out.loss, *norm.values()][: GUARDED[policy.guard]]]
         told = out.metrics | norm | learning_rates(transform, ctx)
         metrics |= {metric_name(learner, phase, name): value for name, value in told.items()}
     new = attrs.evolve(follow(learner.tracks(), new), step=state.step + 1)
@@ -220,14 +224,13 @@ def scheduled(phase: Phase, state: TrainState) -> tuple[Transform, Context]:
 
 
 def apply_phase(phase: Phase, transform: Transform, ctx: Context, state: TrainState, out: Gradients) -> TrainState:
-    """Move the phase's roles, on every `every`-th step."""
-    params, opt_state = phase.select(state.params), state.opt_state[phase.name]
-    updates, new_opt_state = transform.update(out.grads, opt_state, params, ctx)
-    fires = due(state.step, phase.every)
+    """Move the phase's roles."""
+    params = phase.select(state.params)
+    updates, opt_state = transform.update(out.grads, state.opt_state[phase.name], params, ctx)
     return attrs.evolve(
         state,
-        params={**state.params, **choose(fires, pytree.map(torch.add, params, updates), params)},
-        opt_state={**state.opt_state, phase.name: choose(fires, new_opt_state, opt_state)},
+        params={**state.params, **pytree.map(torch.add, params, updates)},
+        opt_state={**state.opt_state, phase.name: opt_state},
         buffers={**state.buffers, **out.buffers},
     )
 
@@ -241,8 +244,11 @@ def follow(tracks: tuple[Track, ...], state: TrainState) -> TrainState:
     """Move every slot towards the role it follows."""
     slots = dict(state.slots)
     for track in tracks:
+        fires = due(state, track.every)
+        if fires is False:
+            continue
         moved = pytree.map(lambda s, p, tau=track.tau: s + tau * (p - s), slots[track.slot], state.params[track.source])
-        slots[track.slot] = choose(due(state.step, track.every), moved, slots[track.slot])
+        slots[track.slot] = choose(fires, moved, slots[track.slot])
     return attrs.evolve(state, slots=slots)
 
 
@@ -255,16 +261,31 @@ def context(state: TrainState, every: int = 1) -> Context:
     return Context(state.step, state.slots["epoch"], count, state.slots["lr_scale"])
 
 
-def due(step: Tensor, every: int) -> Tensor | None:
-    """Whether the step about to be made is an `every`-th one; None where every step is."""
-    return None if every == 1 else (step + 1) % every == 0
+def intervals(learner: Any) -> tuple[int, ...]:
+    """The different `every` of a learner's phases and tracks besides 1; none where it is not made of these."""
+    if not hasattr(learner, "phases") or not hasattr(learner, "tracks"):
+        return ()
+    return tuple(sorted({part.every for part in (*learner.phases(), *learner.tracks())} - {1}))
 
 
-def choose(fires: Tensor | None, new: Tree, old: Tree) -> Tree:
-    """`new` where `fires` (None: always), else `old`, leaf by leaf; leaves that did not move cost nothing."""
-    if fires is None:
-        return new
+def due(state: TrainState, every: int) -> Tensor | bool:
+    """Whether the step about to be made is an `every`-th one: a tensor, unless the host knows."""
+    if every == 1:
+        return True
+    known = state.program.due
+    return (state.step + 1) % every == 0 if known is None else every in known
+
+
+def choose(fires: Tensor | bool, new: Tree, old: Tree) -> Tree:
+    """`new` where `fires`, else `old`, leaf by leaf; leaves that did not move cost nothing."""
+    if isinstance(fires, bool):
+        return new if fires else old
     return pytree.map(lambda n, o: o if n is o else torch.where(fires, n, o), new, old)
+
+
+def counted(fires: Tensor | bool, figure: Tensor) -> Tensor:
+    """A figure that the guard reads; zero where its phase rests."""
+    return figure if isinstance(fires, bool) else torch.where(fires, figure, torch.zeros_like(figure))
 
 
 def select(ok: Tensor, new: TrainState, old: TrainState) -> TrainState:
@@ -277,7 +298,7 @@ def all_finite(values: list[Tensor], like: Tensor) -> Tensor:
     total = torch.zeros_like(like, dtype=torch.float64)
     for value in values:
         total = total + value
-    return total * 0 == 0
+    return total.abs() < math.inf
 
 
 def global_norm(tree: Tree) -> Tensor:

@@ -67,6 +67,7 @@ def test_compiled_is_eager(key: str) -> None:
     for batch in batches:
         (a, _), (b, _) = compiled(a, batch), update(b, batch)
     torch.testing.assert_close(pytree.leaves(a), pytree.leaves(b), rtol=1e-12, atol=1e-12)
+    assert_moves_nothing_but_the_tick(compiled, a, batches[1])
     assert compiled.traces == 1
 
 
@@ -81,7 +82,12 @@ def test_the_loop_is_the_same_by_every_backend(key: str) -> None:
 def test_a_poisoned_batch_moves_nothing_but_the_tick(key: str) -> None:
     state, batches = begin(key)
     state, _ = update(state, batches[0])
-    poisoned = {name: torch.full_like(x, torch.nan) for name, x in batches[1].items()}
-    new, metrics = update(state, poisoned)
-    assert metrics["skipped"] == 1
-    assert_trees_equal(attrs.evolve(new, tick=state.tick), state)
+    for backend in ("eager", "trace"):
+        assert_moves_nothing_but_the_tick(jit(update, backend=backend), state, batches[1])
+
+
+def assert_moves_nothing_but_the_tick(fn: Any, state: Any, batch: Any) -> None:
+    for poison in (torch.nan, torch.inf):
+        new, metrics = fn(state, {name: torch.full_like(x, poison) for name, x in batch.items()})
+        assert metrics["skipped"] == 1
+        assert_trees_equal(attrs.evolve(new, tick=state.tick), state)
