@@ -18,7 +18,7 @@ from tests.test_experiment import config
 from tests.test_resume import after, rows
 from tests.test_step import assert_trees_equal
 
-FALLING = {"type": "sched_cls.ReduceLROnPlateau", "kwargs": {"patience": 0, "factor": 0.5, "threshold": 0.05}}
+FALLING = {"type": "sched_cls.ReduceLROnPlateau", "kwargs": {"patience": 0, "factor": 0.5, "threshold": 0.5}}
 
 
 def falling(**changes: Any) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def test_the_learning_rate_is_what_torchs_scheduler_makes_of_the_same_losses(tmp
     assert len(set(rates)) > 2
 
 
-@pytest.mark.parametrize("stop", [7, 20, 31])
+@pytest.mark.parametrize("stop", [7, 20])
 def test_its_memory_and_scale_go_through_a_resume(tmp_path: Path, stop: int) -> None:
     whole = run(tmp_path / "whole")
     run(tmp_path / "parts", interrupted=after(stop))
