@@ -192,7 +192,8 @@ def validate_specs(resolved: ResolvedConfig, registry: Registry) -> None:
 
 def unused_parts(resolved: ResolvedConfig, registry: Registry) -> Iterator[Issue]:
     """An issue for each section that the learner would be handed and has no field for."""
-    key = part(resolved, "learner").get("_type_")
+    learner = part(resolved, "learner")
+    key = learner.get("_type_") if isinstance(learner, Mapping) else None
     signature = registry.entry(key).signature if isinstance(key, str) and key in registry else None
     if signature is None or signature.extra is not None:
         return

@@ -150,7 +150,7 @@ def test_an_alias_stands_where_it_is_used_and_remembers_the_anchor() -> None:
         ("a: 1e999\n", [(1, 4, "a: too large for a float; .inf is infinity; found 1e999")]),
         (f"a: {'9' * 500}\n", [(1, 4, "a: an integer of more than 400 digits")]),
         ("1: a\n", [(1, 1, "keys are text; found 1 (write it in quotes)")]),
-        ("a: {true: 1, ~: 2}\n", [(1, 5, "a: keys are text; found True"), (1, 14, "a: keys are text; found None")]),
+        ("a: {true: 1, ~: 2}\n", [(1, 5, "a: keys are text; found true"), (1, 14, "a: keys are text; found null")]),
         ("? [a, b]\n: 1\n", [(1, 3, "keys are text; found a list")]),
         ("a: *b\n", [(1, 4, "a: no anchor &b stands before this alias")]),
         ("a: &x [*x]\n", [(1, 8, "a[0]: the alias *x stands inside its own anchor")]),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ftrainer.builtins import builtin_registry
 from ftrainer.config import render, resolve_config, validate_post_model, validate_preflight
+from ftrainer.config.sections import SECTIONS
 from ftrainer.config.validate import settings_of
 from ftrainer.examine import examine
 from registry import ConfigError, Issue, Mark, Settings
@@ -54,7 +57,11 @@ def test_a_good_configuration_passes() -> None:
         ({"schema_version": True}, ["schema_version: unknown version; found True"]),
         ({"params": [1]}, ["params: has the wrong type; found a list; expected a mapping of values to refer to"]),
         ({"settings": {"strcit": 1}}, ["settings.strcit: unknown key"]),
-        ({"settings": [1]}, ["settings: has the wrong type; found a list"]),
+        (
+            {"settings": [1]},
+            ["settings: has the wrong type; found a list; expected a mapping of strict, allow_imports"],
+        ),
+        ({"settings": None}, []),
         ({"run": {"seed": 0}}, ["run.name: is required and missing"]),
         (
             {"run": {"name": "a", "device": "gpu"}},
@@ -148,6 +155,23 @@ def test_everything_is_found_at_once() -> None:
         "trainer._type_",
         "x",
     ]
+
+
+NO_SECTION = {"a list": "[1, a]", "a list of specs": "[{_type_: log.stdout}]", "an integer": "3", "a float": "-1.5",
+              "a boolean": "true", "text": "text", "empty text": "''", "a key that is none": "{1: 2}"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_refuses_what_it_cannot_be_at_its_line(tmp_path: Path, name: str) -> None:
+    rest = yaml.safe_dump({key: value for key, value in GOOD.items() if key != name})
+    wrong = {what: text for what, text in NO_SECTION.items() if (name, what) != ("loggers", "a list of specs")}
+    for text in wrong.values():
+        file = tmp_path / "broken.yaml"
+        file.write_text(f"{name}: {text}\n{rest}")
+        with pytest.raises(ConfigError) as caught:
+            examine(file, registry=REGISTRY)
+        assert all(issue.where.line == 1 for issue in caught.value.issues if issue.where), text
+        assert caught.value.issues[0].where, text
 
 
 def test_what_follows_from_a_wrong_type_is_not_reported() -> None:

@@ -12,7 +12,7 @@ from yaml.events import AliasEvent, MappingStartEvent, ScalarEvent
 
 from registry.issue import ConfigError, ConfigPath, Issue
 
-from .node import MAX_DEPTH, Node, Origin, Place, Source, kind, refuse_explosion, too_deep
+from .node import MAX_DEPTH, Node, Origin, Place, Source, kind, refuse_explosion, summary, too_deep
 from .scalars import read_plain, read_tagged
 
 LOADER: Any = getattr(yaml, "CLoader", yaml.Loader)
@@ -176,9 +176,10 @@ class _Reader:
     def key_name(self, event: Any, path: ConfigPath, place: Place) -> str:
         key = self.node(event, (*path, "?"))
         if not isinstance(key.value, str):
-            found = kind(key.value) if isinstance(key.value, (dict, list)) else str(key.value)
             hint = "write it in quotes" if isinstance(event, ScalarEvent) else None
-            self.issues.append(Issue(path=path, problem="keys are text", found=found, hint=hint, where=place.mark()))
+            self.issues.append(
+                Issue(path=path, problem="keys are text", found=summary(key), hint=hint, where=place.mark())
+            )
             return f"?{place.line}:{place.column}"
         return key.value
 

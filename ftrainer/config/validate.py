@@ -47,9 +47,9 @@ def preflight_issues(resolved: ResolvedConfig) -> tuple[Issue, ...]:
     data = resolved.data
     return (
         *_top_level(data),
-        *_settings(data),
-        *_run(data),
-        *_replicate(data),
+        *_plain(data, "settings", Settings),
+        *_plain(data, "run", RunSettings),
+        *_plain(data, "replicate", Replicate),
         *_imports(data),
         *(issue for name in PREFIXES for issue in _section(name, data.get(name))),
         *_model(data.get("model")),
@@ -91,20 +91,15 @@ def _missing(data: Mapping[str, Any]) -> Iterator[Issue]:
             yield Issue(path=(name,), at="key", problem="is required and missing")
 
 
-def _settings(data: Mapping[str, Any]) -> tuple[Issue, ...]:
-    return check(Registry(), data["settings"], ("settings",), expected=Settings) if "settings" in data else ()
-
-
-def _run(data: Mapping[str, Any]) -> tuple[Issue, ...]:
-    if data.get("run") is None:
+def _plain(data: Mapping[str, Any], name: str, cls: type) -> tuple[Issue, ...]:
+    """What is wrong with a section that is no spec but the fields of one class."""
+    value = data.get(name)
+    if value is None:
         return ()
-    return check(Registry(), data["run"], ("run",), expected=RunSettings)
-
-
-def _replicate(data: Mapping[str, Any]) -> tuple[Issue, ...]:
-    if data.get("replicate") is None:
-        return ()
-    return check(Registry(), data["replicate"], ("replicate",), expected=Replicate)
+    if not isinstance(value, Mapping):
+        expected = "a mapping of " + ", ".join(field.name for field in attrs.fields(cls))
+        return (_wrong_kind((name,), value, expected),)
+    return check(Registry(), value, (name,), expected=cls)
 
 
 def _imports(data: Mapping[str, Any]) -> tuple[Issue, ...]:
