@@ -39,6 +39,11 @@ class Critics:
         return self._model(TwinQ, ("obs", "action"))
 
     @functools.cached_property
+    def q1(self) -> Model:
+        """The first of the twin values alone, `(obs, action)` to (B,); it takes the parameters and buffers of both."""
+        return self._model(FirstQ, ("obs", "action"))
+
+    @functools.cached_property
     def v(self) -> Model:
         """State values, `obs` to (B,)."""
         return self._model(StateValue, ("obs",))
@@ -95,6 +100,14 @@ class TwinQ(nn.Module):
         """(B, O) and (B, A) to (B, 2)."""
         x = torch.cat([self.normalize(obs), action], dim=-1)
         return torch.cat([self.q1(x), self.q2(x)], dim=-1)
+
+
+class FirstQ(TwinQ):
+    """The first of two action values, without the work for the other."""
+
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+        """(B, O) and (B, A) to (B,)."""
+        return self.q1(torch.cat([self.normalize(obs), action], dim=-1)).squeeze(-1)
 
 
 class StateValue(nn.Module):

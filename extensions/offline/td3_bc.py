@@ -116,7 +116,8 @@ class TD3BC(PolicyLearner):
 
         As in the authors' code, λ is of the values at the policy's actions and the error a mean over dimensions.
         """
-        q = self.q(state.params["critic"], state, batch["obs"], action)[:, 0]
+        inputs = {"obs": batch["obs"], "action": action}
+        q, _ = self.critic.q1.apply(state.params["critic"], state.buffers["critic"], inputs)
         weight = self.alpha / average(q.abs(), batch).detach()
         error = average((action - batch["action"]).square().mean(-1), batch)
         return error - weight * average(q, batch), error

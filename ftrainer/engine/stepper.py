@@ -14,6 +14,7 @@ from torch import Tensor
 from ftrainer.functional import pytree, step
 from ftrainer.functional.jit import Compiled, Jitted, abstract_signature, jit
 from ftrainer.functional.state import TrainState
+from ftrainer.functional.step import intervals
 
 
 def update(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
@@ -43,6 +44,7 @@ class Stepper:
     def __init__(self, state: TrainState, backend: str, functions: Mapping[Any, Any] = MappingProxyType({})):
         self.state = state
         self._slim = attrs.evolve(state, program=state.program.step_part())
+        self._intervals = intervals(state.program.learner) if host_knows(state) else ()
         self._leaves = pytree.leaves(self._slim)
         self._places = dict(zip(pytree.paths(self._slim), self._leaves, strict=True))
         self._jitted = {
@@ -61,12 +63,21 @@ class Stepper:
     def __call__(self, fn: Callable[..., Any], batch: Any) -> Any:
         """Run `update`, `accumulate` or `evaluate` on a batch; the first two move the state and return metrics."""
         tensors, signature = abstract_signature((batch,))
-        bound = self._bound.get((fn, signature))
+        due = self._due() if fn is update else None
+        bound = self._bound.get((fn, due, signature))
         if bound is None:
-            bound = self._bound[fn, signature] = Bound(self._jitted[fn].lookup(self._slim, batch)[1])
+            slim = attrs.evolve(self._slim, program=self._slim.program.but(due=due))
+            bound = self._bound[fn, due, signature] = Bound(self._jitted[fn].lookup(slim, batch)[1])
         with torch.no_grad():
             out = bound.compiled.run(*self._leaves, *tensors)
         return bound.result(out, fn is evaluate)
+
+    def _due(self) -> tuple[int, ...] | None:
+        """Those of the learner's intervals that the next step ends; None where there are none or only tensors know."""
+        if not self._intervals:
+            return None
+        number = int(self._slim.step) + 1
+        return tuple(every for every in self._intervals if number % every == 0)
 
     @property
     def device(self) -> torch.device:
@@ -85,6 +96,11 @@ class Stepper:
         """Overwrite one 0-d leaf, named as a checkpoint names it (`slots/epoch`); a plain run has no members."""
         del member
         self._places[path].fill_(value)
+
+
+def host_knows(state: TrainState) -> bool:
+    """Whether the number of applied steps can be read without waiting for a device, and is the same for all."""
+    return state.step.dim() == 0 and state.step.device.type == "cpu"
 
 
 class Bound:

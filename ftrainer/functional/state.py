@@ -44,11 +44,13 @@ class Program:
     `step_part()` is what the compiled step is cached by, so that a change of `run.*`, callbacks or loggers does not
     retrace. `data` names what the run is trained on. The program of a stack of runs (`functional.replicate`) has its
     members' own ones in `members`; `values` is what sets such a member apart, by config path, and `replicate` how they
-    are run.
+    are run. `due` is what the host knows of the step to be made: the `every` that divide its number, or None where
+    only the state's tensor knows; it makes a step that computes what is due, and nothing else.
     """
 
     learner: Any
     policy: StepPolicy = StepPolicy()
+    due: tuple[int, ...] | None = None
     run: Any = None
     trainer: Any = None
     evaluators: Mapping[str, Any] = frozendict()

@@ -44,6 +44,8 @@ def of_batch(learner: Any, state: TrainState, batch: Batch) -> Finding | None:
     batch = augment.apply(policy.transforms, batch, fold_in(key, step.AUGMENT))
     phases = learner.phases()
     for index, phase in enumerate(phases):
+        if not step.due(new, phase.every):
+            continue
         finding, new = of_phase(phase, new, batch, fold_in(key, index))
         if finding is not None:
             where = finding.place if len(phases) == 1 else f"{finding.place} in the phase {phase.name}"

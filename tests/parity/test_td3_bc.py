@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from extensions.offline.critics import Critics
 from extensions.offline.td3_bc import TD3BC
 from ftrainer.components.optim.adam import Adam
-from ftrainer.functional import random
+from ftrainer.engine.stepper import Stepper, update
+from ftrainer.functional import pytree, random
 from ftrainer.functional.state import TrainState
 
 from . import offline
@@ -130,3 +131,14 @@ def test_something_moved(both: tuple[TrainState, Transcription]) -> None:
     before = offline.start(LEARNER)
     for role, tree in before.params.items():
         assert all((state.params[role][name] - weight).abs().max() > 1e-3 for name, weight in tree.items())
+
+
+def test_computing_what_is_due_is_computing_all_and_choosing() -> None:
+    state = offline.start(LEARNER)
+    stepper = Stepper(pytree.map(torch.clone, state), "trace")
+    told = [set(stepper(update, offline.transitions(index))) for index in range(5)]
+    expected = offline.trained(state, updates=5)
+    torch.testing.assert_close(pytree.leaves(stepper.state), pytree.leaves(expected), rtol=0, atol=1e-14)
+    assert stepper.traces == 2
+    assert ["actor/loss" in names for names in told] == [False, True, False, True, False]
+    assert all("critic/loss" in names for names in told)
