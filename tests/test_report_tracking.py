@@ -74,11 +74,12 @@ def stored_records(data: bytes) -> Iterator[bytes]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_keeps_everything_on_disk_when_offline(tmp_path: Path) -> None:
-    pytest.importorskip("wandb", reason="needs wandb")
+    wandb = pytest.importorskip("wandb", reason="needs wandb")
     from wandb.proto.wandb_internal_pb2 import Record  # noqa: PLC0415
 
     write_all(WandB(mode="offline").open(info(tmp_path)), [row(1, loss=0.5), row(1, "val", loss=0.25)])
     write_all(WandB(mode="offline").open(info(tmp_path, start_step=1)), [row(2, loss=0.125)])
+    wandb.teardown()  # as at a process's end: its service writes behind our back
     files = sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.parent.name)
     ids = {path.stem.removeprefix("run-") for path in files}
     assert ids == {(tmp_path / "wandb_id.txt").read_text().strip()}

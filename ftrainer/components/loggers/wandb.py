@@ -65,7 +65,7 @@ class WandBSink:
         self.run.log({"step": row["step"], **{tag_of(row, name): value for name, value in row["metrics"].items()}})
 
     def close(self) -> None:
-        """Wait until everything is sent or, offline, on disk."""
+        """Hand everything over: the service sends it or, offline, writes it before the process ends."""
         self.run.finish()
 
 
