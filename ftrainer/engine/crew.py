@@ -44,16 +44,17 @@ def layout_of(state: TrainState, data: Data) -> Layout:
 
 
 def clock_of(state: TrainState, batch: Any, chunk: int) -> Clocked:
-    """Steps of a copy of the state, by either strategy, and how long each took."""
+    """Steps of a copy of the state, by either strategy, and how long one took."""
     copy, backend = pytree.map(torch.clone, state), state.program.run.compile
     layouts = (Layout(strategy="vmap", chunk=chunk), Layout(strategy="loop", chunk=1))
     steppers: dict[str, MemberStepper] = {layout.strategy: MemberStepper(copy, backend, layout) for layout in layouts}
 
-    def clocked(strategy: str) -> float:
+    def clocked(strategy: str, n_steps: int) -> float:
         start = time.perf_counter()
-        metrics = steppers[strategy](update, batch)
+        for _ in range(n_steps):
+            metrics = steppers[strategy](update, batch)
         metrics["skipped"].sum().item()  # waits for the device
-        return time.perf_counter() - start
+        return (time.perf_counter() - start) / n_steps
 
     return clocked
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import statistics
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,11 +23,17 @@ USABLE = 0.8
 """The share of free memory that members may take."""
 BLIND_FACTOR = 4
 """Bytes of a step for each byte of state, where the step cannot be traced to be asked."""
-TRIAL_SECONDS, TRIAL_CALLS = 0.5, 25
-"""When the trial of two strategies ends: after so long, or after so many calls of each."""
+WARM_UP = 2
+"""Steps before anything is timed, which compile: two where a phase rests every other step."""
+ROUND_STEPS, ROUND_SECONDS = 8, 0.05
+"""How long a strategy runs before it is the other's turn, whichever comes first."""
+LEAST_ROUNDS, CLEARLY = 3, 1.15
+"""Rounds of any trial, and how many times as fast is clear: a busy machine seldom takes more from one of two equals."""
+ENOUGH, LIMIT = (5, 0.5), (15, 1.5)
+"""Rounds or seconds, whichever come first, after which a trial ends: where one is clearly the faster, and else."""
 
-Clocked = Callable[[str], float]
-"""Runs one step of all members by a strategy and says how many seconds it took."""
+Clocked = Callable[[str, int], float]
+"""Runs some steps of all members by a strategy and says how many seconds one took."""
 
 
 @attrs.frozen(kw_only=True)
@@ -78,16 +84,31 @@ def decide(state: TrainState, batch: Any, clocked: Callable[[int], Clocked]) -> 
 
 
 def trial(clocked: Clocked) -> dict[str, float]:
-    """Median seconds of a step of all members by each strategy, taken in turns after a warm-up."""
-    took: dict[str, list[float]] = {"vmap": [], "loop": []}
-    for name in took:
-        clocked(name)  # traces and compiles
-        clocked(name)
-    start = time.perf_counter()
-    while len(took["loop"]) < 3 or (time.perf_counter() - start < TRIAL_SECONDS and len(took["loop"]) < TRIAL_CALLS):
-        for name, seconds in took.items():
-            seconds.append(clocked(name))
-    return {name: statistics.median(seconds) for name, seconds in took.items()}
+    """Seconds of a step of all members by each strategy, the least of several rounds in which both take their turn.
+
+    What else a machine does makes rounds longer and never shorter, so the least is nearest to the truth.
+    """
+    steps: dict[str, int] = {}
+    for name in ("vmap", "loop"):
+        clocked(name, WARM_UP)
+        steps[name] = max(1, min(ROUND_STEPS, round(ROUND_SECONDS / max(clocked(name, 1), 1e-9))))
+    least, n_rounds, start = dict.fromkeys(steps, math.inf), 0, time.perf_counter()
+    while n_rounds < LEAST_ROUNDS or is_open(least, n_rounds, time.perf_counter() - start):
+        for name, n in steps.items():
+            clocked(name, 1)  # what the other left in the caches is not its fault
+            least[name] = min(least[name], clocked(name, n))
+        n_rounds += 1
+    return least
+
+
+def is_open(least: Mapping[str, float], n_rounds: int, seconds: float) -> bool:
+    """Whether a trial goes on.
+
+    >>> is_open({"vmap": 1.0, "loop": 2.0}, 5, 0.1), is_open({"vmap": 1.0, "loop": 1.1}, 5, 0.1)
+    (False, True)
+    """
+    most_rounds, most_seconds = ENOUGH if max(least.values()) > CLEARLY * min(least.values()) else LIMIT
+    return n_rounds < most_rounds and seconds < most_seconds
 
 
 def chunk_size(state: TrainState, batch: Any) -> tuple[int, dict[str, Any]]:
