@@ -21,6 +21,8 @@ from torch import Tensor
 from ftrainer.engine import checkpoint
 from registry import Registry
 
+from .forked import Forked
+
 STEPS = 240
 PATIENCE_SECONDS = 120.0
 MEMORY: Mapping[str, Any] = MappingProxyType(
@@ -92,6 +94,9 @@ def configuration(kind: str, out_dir: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+Process = Forked | subprocess.Popen[bytes]
+
+
 @attrs.frozen
 class Run:
     """One directory and the command that trains in it."""
@@ -105,30 +110,43 @@ class Run:
         return self.root / "run"
 
     @property
+    def is_saving(self) -> bool:
+        """Whether a save is half done."""
+        return any((self.out_dir / "checkpoints").glob(".*.*"))
+
+    @property
     def metrics(self) -> Path:
         """The rows that it has logged."""
         return self.out_dir / "metrics.jsonl"
 
-    def start(self, prepare: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
-        """Begin or go on, in a process of its own."""
+    def start(self, fresh: bool = False, prepare: Callable[[], None] | None = None) -> Process:
+        """Begin or go on, in a process of its own: a copy of this one, or one that starts from nothing."""
         self.root.mkdir(parents=True, exist_ok=True)
-        config = self.root / "config.yaml"
+        config, log = self.root / "config.yaml", self.root / "log.txt"
         config.write_text(yaml.safe_dump(configuration(self.kind, self.out_dir)))
-        command = [sys.executable, "-m", "ftrainer", "train", str(config), "--resume", "auto"]
+        arguments = ["train", str(config), "--resume", "auto"]
+        if not fresh:
+            return Forked(arguments, log, prepare)
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        log = (self.root / "log.txt").open("ab")
-        with log:
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, preexec_fn=prepare)
+        with log.open("ab") as words:
+            return subprocess.Popen(
+                [sys.executable, "-m", "ftrainer", *arguments], env=environment, stdout=words, stderr=words
+            )
 
-    def finish(self, prepare: Callable[[], None] | None = None) -> None:
+    def finish(self, fresh: bool = False, prepare: Callable[[], None] | None = None) -> None:
         """Train to the end.
 
         Raises:
-            RuntimeError: the command failed.
+            RuntimeError: the command failed, or did not end.
         """
-        process = self.start(prepare)
-        if process.wait(PATIENCE_SECONDS) != 0:
-            raise RuntimeError(f"{self.root}: exit code {process.returncode}\n{self.tail()}")
+        process = self.start(fresh, prepare)
+        try:
+            code = process.wait(PATIENCE_SECONDS)
+        except (TimeoutError, subprocess.TimeoutExpired) as error:
+            process.kill()
+            raise RuntimeError(f"{self.root}: did not end\n{self.tail()}") from error
+        if code != 0:
+            raise RuntimeError(f"{self.root}: exit code {code}\n{self.tail()}")
 
     def rows(self) -> int:
         """How many rows are logged so far."""
