@@ -23,7 +23,7 @@ from registry.issue import Issue
 
 from .environment import environment
 from .manifest import SealError, encode, sealed, unsealed
-from .placement import discard, is_leftover, link, present, put
+from .placement import discard, identity, is_leftover, link, present, put, steadily
 from .tensors import CheckpointError, Leaf, describe, leaves_of, misfits, read_tensors, refuse, sha256_of, write_tensors
 
 FORMAT = 1
@@ -101,21 +101,7 @@ def load_manifest(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: no checkpoint is there, the manifest is damaged, or its format is not this version's.
     """
-    place = present(path)
-    if not place.is_dir():
-        raise refuse(f"{path}: no checkpoint there")
-    try:
-        content = unsealed((place / MANIFEST).read_bytes())
-    except OSError as error:
-        raise _damaged(path, f"{MANIFEST}: {error.strerror}") from error
-    except SealError as error:
-        raise _damaged(path, f"{MANIFEST} {error}") from error
-    if content.get("kind") != KIND or content.get("format") != FORMAT:
-        found = f"{content.get('kind')!r}, format {content.get('format')!r}"
-        raise refuse(f"{path}: another kind of file", found=found, expected=f"{KIND!r}, format {FORMAT!r}")
-    if not all(isinstance(content.get(name), kind) for name, kind in SCHEMA.items()):
-        raise _damaged(path, f"{MANIFEST} lacks an entry")
-    return content
+    return steadily(path, _manifest)
 
 
 def verify(path: Path) -> dict[str, Any]:
@@ -124,13 +110,16 @@ def verify(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: what is wrong with it.
     """
-    manifest = load_manifest(path)
-    try:
-        digest = sha256_of(present(path) / TENSORS)
-    except OSError as error:
-        raise _damaged(path, f"{TENSORS}: {error.strerror}") from error
-    _compare(path, manifest, digest)
-    return manifest
+    return steadily(path, _verified)
+
+
+def load(path: Path) -> tuple[bytes, tuple[Leaf, ...], dict[str, Any]]:
+    """A checkpoint's tensors as they lie in its file, what they are, and the manifest; all digests verified.
+
+    Raises:
+        CheckpointError: what is wrong with it.
+    """
+    return steadily(path, _loaded)
 
 
 def read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -149,31 +138,6 @@ def read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     Raises:
         CheckpointError: the checkpoint is missing or damaged, or does not fit: one issue for each leaf, by path.
     """
-    before = _identity(path)
-    try:
-        return _read(path, template)
-    except CheckpointError:
-        if _identity(path) == before:
-            raise
-    return read(path, template)  # a live run replaced it under our eyes
-
-
-def load(path: Path) -> tuple[bytes, tuple[Leaf, ...], dict[str, Any]]:
-    """A checkpoint's tensors as they lie in its file, what they are, and the manifest; all digests verified.
-
-    Raises:
-        CheckpointError: what is wrong with it.
-    """
-    manifest = load_manifest(path)
-    try:
-        raw = (present(path) / TENSORS).read_bytes()
-    except OSError as error:
-        raise _damaged(path, f"{TENSORS}: {error.strerror}") from error
-    _compare(path, manifest, hashlib.sha256(raw).hexdigest())
-    return raw, _leaves_listed(path, manifest), manifest
-
-
-def _read(path: Path, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     raw, saved, manifest = load(path)
     wanted = leaves_of(template)
     issues = misfits(saved, describe(wanted))
@@ -193,12 +157,12 @@ def latest(*directories: Path) -> tuple[Path | None, tuple[Issue, ...]]:
         try:
             dated.append((load_manifest(place)["written_at"], place))
         except CheckpointError as error:
-            skipped.extend(error.issues)
+            skipped.extend(error.issues if present(place).exists() else ())  # else a live run pruned it
     for _, place in sorted(dated, reverse=True):
         try:
             verify(place)
         except CheckpointError as error:
-            skipped.extend(error.issues)
+            skipped.extend(error.issues if present(place).exists() else ())
         else:
             return place, tuple(skipped)
     return None, tuple(skipped)
@@ -228,13 +192,51 @@ def prune(directory: Path, names: Iterable[str], trusted: Path | None = None) ->
 def stored(directory: Path) -> list[Path]:
     """The checkpoints in a directory, oldest first, damaged ones and one caught stepping aside included."""
     found = [path for path in directory.iterdir() if _is_checkpoint(path)] if directory.is_dir() else []
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name))
+    return sorted(found, key=lambda path: (identity(path)[2], path.name))
 
 
 def learner_name(state: TrainState) -> str:
     """The class that a state's program trains with, as a manifest names it."""
     cls = type(getattr(state.program, "learner", None))
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    place = present(path)
+    if not place.is_dir():
+        raise refuse(f"{path}: no checkpoint there")
+    try:
+        content = unsealed((place / MANIFEST).read_bytes())
+    except OSError as error:
+        raise _damaged(path, f"{MANIFEST}: {error.strerror}") from error
+    except SealError as error:
+        raise _damaged(path, f"{MANIFEST} {error}") from error
+    if content.get("kind") != KIND or content.get("format") != FORMAT:
+        found = f"{content.get('kind')!r}, format {content.get('format')!r}"
+        raise refuse(f"{path}: another kind of file", found=found, expected=f"{KIND!r}, format {FORMAT!r}")
+    if not all(isinstance(content.get(name), kind) for name, kind in SCHEMA.items()):
+        raise _damaged(path, f"{MANIFEST} lacks an entry")
+    return content
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    manifest = _manifest(path)
+    try:
+        digest = sha256_of(present(path) / TENSORS)
+    except OSError as error:
+        raise _damaged(path, f"{TENSORS}: {error.strerror}") from error
+    _compare(path, manifest, digest)
+    return manifest
+
+
+def _loaded(path: Path) -> tuple[bytes, tuple[Leaf, ...], dict[str, Any]]:
+    manifest = _manifest(path)
+    try:
+        raw = (present(path) / TENSORS).read_bytes()
+    except OSError as error:
+        raise _damaged(path, f"{TENSORS}: {error.strerror}") from error
+    _compare(path, manifest, hashlib.sha256(raw).hexdigest())
+    return raw, _leaves_listed(path, manifest), manifest
 
 
 def _fill(new: Path, leaves: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
@@ -274,16 +276,6 @@ def _is_intact(path: Path) -> bool:
 
 def _is_checkpoint(path: Path) -> bool:
     return not is_leftover(path) and ((path / MANIFEST).is_file() or (path / TENSORS).is_file())
-
-
-def _identity(path: Path) -> tuple[str, int, int]:
-    """Which directory is to be read, and where it stands: one that steps aside is no longer the one at its name."""
-    place = present(path)
-    try:
-        found = place.stat()
-    except FileNotFoundError:
-        return ("", 0, 0)
-    return place.name, found.st_ino, found.st_mtime_ns
 
 
 def _headline(path: Path, manifest: Mapping[str, Any], template: TrainState, count: int) -> Issue:

@@ -10,8 +10,11 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from .tensors import refuse
+from .tensors import CheckpointError, refuse
+
+T = TypeVar("T")
 
 
 def put(directory: Path, name: str, fill: Callable[[Path], None]) -> Path:
@@ -49,6 +52,27 @@ def present(path: Path) -> Path:
     """Where the checkpoint at `path` is now: there, or aside when a crash fell into its replacement."""
     aside = path.with_name(f".{path.name}.old")
     return aside if not path.exists() and aside.exists() else path
+
+
+def identity(path: Path) -> tuple[str, int, int]:
+    """Which directory is to be read, and where it stands: one that steps aside is no longer the one at its name."""
+    place = present(path)
+    try:
+        found = place.stat()
+    except FileNotFoundError:
+        return ("", 0, 0)
+    return place.name, found.st_ino, found.st_mtime_ns
+
+
+def steadily(path: Path, look: Callable[[Path], T]) -> T:
+    """Look at a checkpoint; again where it was not to be believed and a live run had replaced it meanwhile."""
+    while True:
+        before = identity(path)
+        try:
+            return look(path)
+        except CheckpointError:
+            if identity(path) == before:
+                raise
 
 
 def settle(target: Path) -> None:
