@@ -47,18 +47,14 @@ class Stepper:
         self._intervals = intervals(state.program.learner) if host_knows(state) else ()
         self._leaves = pytree.leaves(self._slim)
         self._places = dict(zip(pytree.paths(self._slim), self._leaves, strict=True))
-        self._jitted = {
-            fn: jitted(
-                functions.get(fn, fn), judging(backend) if fn is evaluate else backend, () if fn is evaluate else (0,)
-            )
-            for fn in (update, accumulate, evaluate)
-        }
+        self._functions, self._backend = functions, backend
+        self._jitted: dict[Any, Jitted] = {}
         self._bound: dict[Any, Bound] = {}
 
     @property
     def traces(self) -> int:
         """How often a new signature was traced."""
-        return sum(fn.traces for fn in self._jitted.values())
+        return sum(jitted.traces for jitted in self._jitted.values())
 
     def __call__(self, fn: Callable[..., Any], batch: Any) -> Any:
         """Run `update`, `accumulate` or `evaluate` on a batch; the first two move the state and return metrics."""
@@ -67,10 +63,15 @@ class Stepper:
         bound = self._bound.get((fn, due, signature))
         if bound is None:
             slim = attrs.evolve(self._slim, program=self._slim.program.but(due=due))
-            bound = self._bound[fn, due, signature] = Bound(self._jitted[fn].lookup(slim, batch)[1])
+            bound = self._bound[fn, due, signature] = Bound(self._function(fn, due).lookup(slim, batch)[1])
         with torch.no_grad():
             out = bound.compiled.run(*self._leaves, *tensors)
         return bound.result(out, fn is evaluate)
+
+    def _function(self, fn: Callable[..., Any], due: tuple[int, ...] | None) -> Jitted:
+        chosen = self._functions.get(fn, fn)
+        how = (judging(self._backend), ()) if fn is evaluate else (self._backend, (0,))
+        return self._jitted.setdefault((fn, due), jitted(chosen, *how, due))
 
     def _due(self) -> tuple[int, ...] | None:
         """Those of the learner's intervals that the next step ends; None where there are none or only tensors know."""
@@ -126,6 +127,7 @@ def judging(backend: str) -> str:
 
 
 @functools.cache
-def jitted(fn: Callable[..., Any], backend: str, donate: tuple[int, ...]) -> Jitted:
-    """One jitted function per process, so that a second build of the same program finds its traces."""
+def jitted(fn: Callable[..., Any], backend: str, donate: tuple[int, ...], due: tuple[int, ...] | None = None) -> Jitted:
+    """One jitted function per process and what is due, so that a second build of the same program finds its traces."""
+    del due
     return jit(fn, backend=backend, donate=donate)
