@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -53,6 +53,8 @@ class Roster:
 
     def settle(self) -> list[int]:
         """Let those go that have ended, and say who: until the step is over they are as the others."""
+        if len(self.active) + len(self._ended) == len(self.ids):
+            return []
         gone = [who for who in self.active if who in self._ended]
         self.active = tuple(who for who in self.ids if who not in self._ended)
         return gone
@@ -78,8 +80,7 @@ class Roster:
         """Metrics on the host, in one transfer, of those that are still training."""
         if not metrics:
             return {who: {} for who in self.active}
-        table = torch.stack([value.detach().to(torch.float64).reshape(-1) for value in metrics.values()])
-        columns = zip(self.ids, table.T.tolist(), self._skipped, strict=True)
+        columns = zip(self.ids, zip(*fetched(list(metrics.values())), strict=True), self._skipped, strict=True)
         return {
             who: dict(zip(metrics, column, strict=True)) | ({"skipped": skipped} if skipped else {})
             for who, column, skipped in columns
@@ -96,16 +97,19 @@ class Roster:
         """One member's plain state; the state itself for None."""
         return state if who is None else member(state, who)
 
-    def judge(self, steps: Mapping[int, str], skipped: Tensor) -> Iterator[tuple[int | None, str]]:
+    def judge(
+        self, steps: Sequence[int], skipped: Sequence[Tensor], place_of: Callable[[int], str]
+    ) -> Iterator[tuple[int | None, str]]:
         """Count bad steps; who has had too many of them in a row, and what to say.
 
         Args:
-            steps: (S,) numbers of attempts, each with the place of its batches.
-            skipped: (S,) or (S, M), above zero where a step was not finite.
+            steps: (S,) numbers of attempts.
+            skipped: (S,) flags, 0-d or (M,), above zero where a step was not finite.
+            place_of: where an attempt's batches stand, for people.
         """
-        columns = skipped.reshape(len(steps), -1).T.tolist()
+        columns = zip(*fetched(skipped), strict=True)
         for place, (who, column) in enumerate(zip(self.ids, columns, strict=True)):
-            if who in self.active and (verdict := self._count(place, who, steps, column)) is not None:
+            if who in self.active and (verdict := self._count(place, who, steps, column, place_of)) is not None:
                 yield who, verdict
 
     def sum_up(self) -> None:
@@ -117,17 +121,34 @@ class Roster:
                 )
                 log.warning("%s; `ftrainer replay RUN --step %d` shows where it went wrong", told, self._last[place])
 
-    def _count(self, place: int, who: int | None, steps: Mapping[int, str], skipped: Sequence[float]) -> str | None:
-        for (step, where), bad in zip(steps.items(), skipped, strict=True):
+    def _count(
+        self,
+        place: int,
+        who: int | None,
+        steps: Sequence[int],
+        skipped: Sequence[float],
+        place_of: Callable[[int], str],
+    ) -> str | None:
+        if not any(skipped):
+            self._bad[place] = 0
+            return None
+        for step, bad in zip(steps, skipped, strict=True):
             self._bad[place] = self._bad[place] + 1 if bad else 0
             if bad:
                 self._skipped[place], self._last[place] = self._skipped[place] + 1, step
                 note = {"kind": "bad step", "step": step, "member": who}
                 message = "step %d%s was skipped: its loss or gradients were not finite (%s)"
-                log.warning(message, step, named(who), where, extra={"note": note})
+                log.warning(message, step, named(who), place_of(step), extra={"note": note})
             if self._bad[place] >= self.max_bad_steps:
                 return f"{self._bad[place]} steps in a row were not finite, the last at step {step}"
         return None
+
+
+def fetched(values: Sequence[Tensor]) -> list[Sequence[float]]:
+    """0-d tensors or vectors of one length as numbers on the host, each a sequence; from a device in one transfer."""
+    if all(value.device.type == "cpu" for value in values):
+        return [(value.item(),) if value.dim() == 0 else value.tolist() for value in values]
+    return torch.stack([value.detach().to(torch.float64).reshape(-1) for value in values]).tolist()
 
 
 def named(who: int | None) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ftrainer.functional import pytree, step
-from ftrainer.functional.jit import Compiled, Jitted, abstract_signature, jit
+from ftrainer.functional.jit import Compiled, Jitted, abstract_signature, aval, jit
 from ftrainer.functional.state import TrainState
 from ftrainer.functional.step import intervals
 
@@ -50,6 +50,7 @@ class Stepper:
         self._functions, self._backend = functions, backend
         self._jitted: dict[Any, Jitted] = {}
         self._bound: dict[Any, Bound] = {}
+        self._last: dict[Any, Bound] = {}
 
     @property
     def traces(self) -> int:
@@ -58,15 +59,23 @@ class Stepper:
 
     def __call__(self, fn: Callable[..., Any], batch: Any) -> Any:
         """Run `update`, `accumulate` or `evaluate` on a batch; the first two move the state and return metrics."""
-        tensors, signature = abstract_signature((batch,))
         due = self._due() if fn is update else None
+        bound = self._last.get((fn, due))
+        tensors = None if bound is None else bound.tensors(batch)
+        if tensors is None:
+            bound, tensors = self._bind(fn, due, batch)
+        with torch.no_grad():
+            out = bound.run(*self._leaves, *tensors)
+        return bound.result(out, fn is evaluate)
+
+    def _bind(self, fn: Callable[..., Any], due: tuple[int, ...] | None, batch: Any) -> tuple[Bound, list[Tensor]]:
+        tensors, signature = abstract_signature((batch,))
         bound = self._bound.get((fn, due, signature))
         if bound is None:
             slim = attrs.evolve(self._slim, program=self._slim.program.but(due=due))
-            bound = self._bound[fn, due, signature] = Bound(self._function(fn, due).lookup(slim, batch)[1])
-        with torch.no_grad():
-            out = bound.compiled.run(*self._leaves, *tensors)
-        return bound.result(out, fn is evaluate)
+            bound = self._bound[fn, due, signature] = Bound(self._function(fn, due).lookup(slim, batch)[1], batch)
+        self._last[fn, due] = bound
+        return bound, tensors
 
     def _function(self, fn: Callable[..., Any], due: tuple[int, ...] | None) -> Jitted:
         chosen = self._functions.get(fn, fn)
@@ -105,11 +114,30 @@ def host_knows(state: TrainState) -> bool:
 
 
 class Bound:
-    """A compiled function with what its results are called."""
+    """A compiled function with what it takes and what its results are called.
 
-    def __init__(self, compiled: Compiled):
-        self.compiled = compiled
+    Args:
+        compiled: for one signature.
+        batch: of this signature.
+    """
+
+    def __init__(self, compiled: Compiled, batch: Any):
+        self.compiled, self.run = compiled, compiled.run
+        is_flat = type(batch) is dict and all(type(k) is str and type(x) is Tensor for k, x in batch.items())
+        self._takes = [(name, aval(batch[name])) for name in sorted(batch)] if is_flat else None
         self._names: tuple[str, ...] | None = None
+
+    def tensors(self, batch: Any) -> list[Tensor] | None:
+        """The leaves of a batch that has the bound one's signature; None where it takes a longer look to tell."""
+        if type(batch) is not dict or self._takes is None or len(batch) != len(self._takes):
+            return None
+        found = []
+        for name, expected in self._takes:
+            leaf = batch.get(name)
+            if type(leaf) is not Tensor or aval(leaf) != expected:
+                return None
+            found.append(leaf)
+        return found
 
     def result(self, leaves: Sequence[Tensor], whole: bool) -> Any:
         """What the function returned; of `(metrics,)`, a flat dict, only that dict, without rebuilding the tree."""

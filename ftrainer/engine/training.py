@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 from torch import Tensor
 
 from ftrainer.components.base import Batch, Data, RunInfo
@@ -245,7 +244,7 @@ class Training:
             return []
         steps, flags = zip(*self.pending, strict=True)
         self.pending.clear()
-        return list(self.roster.judge({step: self.clock.place_text(step) for step in steps}, torch.stack(flags)))
+        return list(self.roster.judge(steps, flags, self.clock.place_text))
 
     def save_all(self, wait: bool = False) -> Iterator[Event]:
         """Write the checkpoints asked for at this step, and tell of those that reached the disk."""

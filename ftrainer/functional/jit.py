@@ -146,10 +146,13 @@ def abstract_signature(args: tuple[Any, ...]) -> tuple[list[Tensor], Any]:
     """Tensor leaves, and the hashable rest: structure, constants, and each tensor's (shape, strides, dtype, device)."""
     leaves, treedef = pytree.flatten(args)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    avals = tuple(
-        (x.shape, x.stride(), x.dtype, x.device) if isinstance(x, Tensor) else ("constant", type(x), x) for x in leaves
-    )
+    avals = tuple(aval(x) if isinstance(x, Tensor) else ("constant", type(x), x) for x in leaves)
     return tensors, (treedef, avals)
+
+
+def aval(x: Tensor) -> tuple[Any, ...]:
+    """What a trace depends on of a tensor: (shape, strides, dtype, device)."""
+    return x.shape, x.stride(), x.dtype, x.device
 
 
 def compile_signature(fn: Callable[..., Any], backend: str, donate: tuple[int, ...], args: tuple[Any, ...]) -> Compiled:
@@ -258,11 +261,11 @@ def is_reshaped(old: Any, new: Any) -> bool:
     return old[0] == new[0] and [a[2:] for a in old[1]] == [a[2:] for a in new[1]]
 
 
-def describe(aval: Any) -> str:
+def describe(leaf: Any) -> str:
     """One leaf's (shape, dtype, device) as text."""
-    if aval[0] == "constant":
-        return f"constant {aval[2]!r}"
-    shape, _, dtype, device = aval
+    if leaf[0] == "constant":
+        return f"constant {leaf[2]!r}"
+    shape, _, dtype, device = leaf
     return f"{str(dtype).removeprefix('torch.')}{list(shape)} on {device}"
 
 
