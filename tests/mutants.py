@@ -10,7 +10,7 @@ import yaml
 
 ConfigPath = tuple[str | int, ...]
 
-FREE_NAMES = (("io", "targets"), ("evaluators",), ("params",), ("templates",), ("model", "graph", "modules"))
+FREE_NAMES = (("io", "targets"), ("evaluators",), ("params",), ("templates",))
 """Mappings whose keys the user chooses: another name there is no mistake."""
 
 
@@ -210,14 +210,9 @@ def unknown_field(text: str, root: yaml.Node) -> Iterator[Mutant]:
         )
 
 
-def is_literal(path: ConfigPath) -> bool:
-    """Whether a scalar is an argument in a graph, where any value is one that the operation may take."""
-    return path[:2] == ("model", "graph") and "args" in path
-
-
 def wrong_type(text: str, root: yaml.Node) -> Iterator[Mutant]:
     for path, node in scalars(root):
-        if path[0] == "params" or is_literal(path):
+        if path[0] == "params":
             continue
         is_text = node.tag.endswith(":str")
         new = "12.5" if is_text else "surely_no_number"
@@ -226,7 +221,7 @@ def wrong_type(text: str, root: yaml.Node) -> Iterator[Mutant]:
 
 def mapping_for_scalar(text: str, root: yaml.Node) -> Iterator[Mutant]:
     for path, node in scalars(root):
-        if path[0] != "params" and not is_literal(path):
+        if path[0] != "params":
             new = "{zzz: 1}"
             yield Mutant(
                 way="mapping_for_scalar", path=path, text=replaced(text, node, new), places=(at(node, len(new)),)

@@ -162,7 +162,7 @@ def node(name: str, *args: str) -> dict[str, Any]:
 
 def test_a_forward_reference_names_both_ends() -> None:
     refused(
-        "nodes[0]: node 'h1' refers forward to $h2, which node 'h2' (model.graph.nodes[1]) makes only later",
+        "nodes[0].args[0]: node 'h1' refers forward to $h2, which node 'h2' (model.graph.nodes[1]) makes only later",
         nodes=[node("h1", "$h2"), node("h2", "$x"), node("h3", "$h1")],
     )
 
@@ -228,10 +228,67 @@ def test_every_problem_is_listed_at_once() -> None:
         ("return: dict needs outputs that are a mapping; found a list", {"return": "dict"}),
         ("modules.a._type_: unknown registry key; found 'nn.Liner'; did you mean 'nn.Lin", {"modules": {"a": TYPO}}),
         ("unknown key; found 'node'", {"node": []}),
+        ("graph.modlues: unknown key; found 'modlues'; expected inputs, modules, nodes", {"modlues": {}}),
+        ("modules: has the wrong type; found a list; expected a mapping of specs", {"modules": [LINEAR]}),
+        ("modules.aa: no node calls this module; found 'aa'; did you mean 'a'", {"modules": {"aa": LINEAR}}),
     ],
 )  # fmt: skip
 def test_what_a_graph_cannot_be(message: str, changes: dict[str, Any]) -> None:
     refused(message, **changes)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            {"call": "op:add", "args": ["$x", "one"]},
+            "args[1]: has the wrong type; found 'one'; expected $name of a ten",
+        ),
+        ({"call": "op:add", "args": ["$x"]}, "kwargs.other: is required and missing"),
+        ({"call": "op:add", "args": ["$x", 1, 2]}, "args: too many positional arguments; found 3; expected at most 2"),
+        (
+            {"call": "op:add", "args": ["$x", 1], "kwargs": {"other": 2}},
+            "kwargs.other: 'other' is given twice, by posi",
+        ),
+        ({"call": "op:cat", "args": [["$x", 2.5]]}, "args[0][1]: has the wrong type; found 2.5; expected $name of a"),
+        (
+            {"call": "op:cat", "args": [["$x"], "last"]},
+            "args[1]: has the wrong type; found 'last'; expected an integer",
+        ),
+        ({"call": "op:cat", "args": [{"a": "$x"}]}, "args[0]: has the wrong type; found a mapping; expected a list of"),
+        ({"call": "op:cat", "args": [["$x"]], "kwargs": {"dmi": 1}}, "kwargs.dmi: unknown key; found 'dmi'; expected"),
+        (
+            {"call": "op:mean", "args": ["$x"], "kwargs": {"dim": [0, "b"]}},
+            "kwargs.dim[1]: has the wrong type; found 'b'",
+        ),
+        ({"call": "op:mul", "args": [["$x"], 2]}, "args[0]: has the wrong type; found a list; expected $name"),
+        ({"call": "op:reshape", "args": ["$x", 2, 1.5]}, "args[2]: has the wrong type; found 1.5; expected an integer"),
+        ({"call": "op:getitem", "args": ["$x", LINEAR]}, "args[1]: is plain data: nothing is built here; found a spec"),
+        ({"call": "module:a", "args": [2.5]}, "args[0]: has the wrong type; found 2.5; expected $name of a tensor"),
+        (
+            {"call": "module:a", "args": ["$x", "$x"]},
+            "args: too many positional arguments; found 2; expected at most 1",
+        ),
+        ({"call": "module:a"}, "kwargs.input: is required and missing"),
+    ],
+)
+def test_the_arguments_of_a_node_are_checked_against_what_it_calls(call: dict[str, Any], message: str) -> None:
+    refused(f"model.graph.nodes[0].{message}", nodes=[{"name": "h3", **call}])
+
+
+def test_an_unknown_argument_names_the_nearest_first() -> None:
+    nodes = [{"name": "h3", "call": "op:softmax", "args": ["$x"], "kwargs": {"dmi": 1}}]
+    with pytest.raises(ConfigError) as caught:
+        graph(section(nodes=nodes))
+    assert [issue.nearest[:1] for issue in caught.value.issues if issue.nearest] == [("dim",)]
+
+
+def test_sizes_and_dimensions_may_be_named() -> None:
+    nodes = [
+        {"name": "t", "call": "op:permute", "args": ["$x"], "kwargs": {"dims": [1, 0]}},
+        {"name": "o", "call": "op:reshape", "kwargs": {"input": "$t", "shape": [2, -1]}},
+    ]
+    assert torch.equal(run(graph({"inputs": ["x"], "nodes": nodes, "outputs": ["$o"]})), X.T.reshape(2, -1))
 
 
 def test_a_node_or_module_that_is_never_used_is_warned_of() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -12,7 +13,9 @@ from torch import nn
 from ftrainer.deps import model_constructor
 from registry import ConfigError, ConfigPath, Deferred, Issue, Plain, Registry, component, freeze, instantiate, invalid
 from registry.lookup import find_call
+from registry.signatures import unknown_name
 
+from .arguments import node_issues
 from .bridge import Model
 from .graph import Graph, Plan, Ref, Step
 from .initializers import Initializer
@@ -21,6 +24,10 @@ from .plan import read_outputs, read_plan
 from .skeleton import hollow_module
 from .weights import InitFrom
 
+FIELDS = MappingProxyType({
+    "sequential": ("inputs", "layers", "outputs", "return"),
+    "graph": ("inputs", "modules", "nodes", "order", "steps", "outputs", "return"),
+})  # fmt: skip
 FORMS = ("sequential", "graph", "_type_", "_target_")
 
 
@@ -146,11 +153,19 @@ def _form(registry: Registry, form: str, section: Mapping[str, Any], path: Confi
             [Issue(path=(*path, name), at="key", problem="unknown key", expected=expected) for name in unknown]
         )
     if not isinstance(section[form], Mapping):
-        raise ConfigError([Issue(path=(*path, form), problem="has the wrong type", expected="a mapping")])
+        found = "a list" if isinstance(section[form], (list, tuple)) else repr(section[form])
+        raise invalid("has the wrong type", *path, form, found=found, expected="a mapping")
     returns = section[form].get("return")
-    rest = {name: value for name, value in section[form].items() if name != "return"}
+    valid = FIELDS[form]
+    rest = {name: value for name, value in section[form].items() if name in valid and name != "return"}
     read = {"sequential": _sequential, "graph": _graph}[form]
-    return read(registry, rest, returns, (*path, form))
+    unknown = [unknown_name(name, valid, (*path, form, name)) for name in section[form] if name not in valid]
+    return all_of(lambda: read(registry, rest, returns, (*path, form)), lambda: _refuse(unknown))[0]
+
+
+def _refuse(issues: Sequence[Issue]) -> None:
+    if issues:
+        raise ConfigError(issues)
 
 
 def _typed(registry: Registry, section: Mapping[str, Any], path: ConfigPath) -> Any:
@@ -190,6 +205,9 @@ def _chain(section: SequentialSection, returns: Any, path: ConfigPath) -> Plan:
 
 def _graph(registry: Registry, raw: Mapping[str, Any], returns: Any, path: ConfigPath) -> Model:
     modules = raw.get("modules") or {}
+    if not isinstance(modules, Mapping):
+        found = "a list" if isinstance(modules, (list, tuple)) else repr(modules)
+        raise invalid("has the wrong type", *path, "modules", found=found, expected="a mapping of specs")
     rest = {name: value for name, value in raw.items() if name != "modules"}
     ops = {key.removeprefix("op."): registry.entry(key).factory for key in registry.keys("op.")}
     kwargs = dict(
@@ -205,7 +223,16 @@ def _graph(registry: Registry, raw: Mapping[str, Any], returns: Any, path: Confi
         )
     )
     spec = Deferred(key="graph", factory=graph, kwargs=kwargs, path=path)
+    _refuse(tuple(forward_issues(spec)))
     return Model(factory=spec, inputs=kwargs["plan"].inputs)
+
+
+def forward_issues(spec: Deferred) -> Iterator[Issue]:
+    """What the modules of a graph would refuse in their nodes' arguments."""
+    plan, modules = spec.kwargs["plan"], dict(hollow_module(spec).module.named_children())
+    for path, step in zip(plan.paths, plan.steps, strict=True):
+        if step.module is not None:
+            yield from node_issues(step, path, modules[step.module].forward)
 
 
 def stack(layers: Sequence[Any], plan: Plan | None = None) -> nn.Module:

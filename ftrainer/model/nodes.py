@@ -50,9 +50,10 @@ class Node:
             return (self.out,)
         return tuple(self.out.values()) if isinstance(self.out, Mapping) else self.out
 
-    def reads(self) -> tuple[str, ...]:
-        """The names that the node refers to."""
-        return tuple(references((self.args, self.kwargs)))
+    def reads(self) -> dict[str, ConfigPath]:
+        """The names that the node refers to, each with the place where it does so first."""
+        found = [*references(self.args, (*self.path, "args")), *references(self.kwargs, (*self.path, "kwargs"))]
+        return dict(reversed(found))
 
 
 class Report:
@@ -154,15 +155,16 @@ def parse(value: Any, path: ConfigPath, report: Report) -> Any:
     return value[1:] if value.startswith("$$") else Ref(value[1:])
 
 
-def references(value: Any) -> Iterator[str]:
-    """The names of all references in a parsed value."""
+def references(value: Any, path: ConfigPath = ()) -> Iterator[tuple[str, ConfigPath]]:
+    """Every reference in a parsed value: its name and its place."""
     if isinstance(value, Ref):
-        yield value.name
+        yield value.name, path
     elif isinstance(value, Mapping):
-        yield from references(tuple(value.values()))
+        for key, item in value.items():
+            yield from references(item, (*path, key))
     elif isinstance(value, tuple):
-        for item in value:
-            yield from references(item)
+        for index, item in enumerate(value):
+            yield from references(item, (*path, index))
 
 
 def check_names(names: Collection[Any], path: ConfigPath, report: Report) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 
 from registry.issue import ConfigError, ConfigPath, dotted, nearest
 
+from .arguments import node_issues
 from .graph import Plan, Step
 from .nodes import GraphSection, GraphWarning, Node, Report, check_names, read_node, written
 
@@ -39,6 +40,9 @@ def read_plan(section: GraphSection, returns: Any, modules: Collection[str], ops
     check_modules(modules, (*path, "modules"), report)
     nodes = [node for node in (read_node(*item, report) for item in written(section, path, report)) if node is not None]
     check_callees(nodes, modules, ops, report)
+    check_uncalled(nodes, modules, (*path, "modules"), report)
+    calling = [node for node in nodes if node.kind == "op" and node.callee in ops]
+    report.issues += [issue for node in calling for issue in node_issues(node, node.path, ops[node.callee])]
     known = check_references(nodes, section.inputs, report)
     outputs, returns = read_outputs(section.outputs, returns, known, path, report)
     if report.issues:
@@ -104,15 +108,24 @@ def check_callees(nodes: list[Node], modules: Collection[str], ops: Ops, report:
             )  # fmt: skip
 
 
+def check_uncalled(nodes: list[Node], modules: Collection[str], path: ConfigPath, report: Report) -> None:
+    """Modules that nobody calls, where a call of an unknown one may have meant them: either end may be misspelt."""
+    called = {node.callee for node in nodes if node.kind == "module"}
+    for name in modules:
+        meant = nearest(name, called.difference(modules))
+        if name not in called and meant:
+            report.add((*path, name), "no node calls this module", at="key", found=repr(name), nearest=meant)
+
+
 def check_references(nodes: list[Node], inputs: Collection[str], report: Report) -> set[str]:
     """Every reference to an input or an earlier result; returns all names that there are at the end."""
     makers = {name: node for node in nodes for name in node.makes()}
     known = dict.fromkeys(inputs, "an input")
     for node in nodes:
-        for name in dict.fromkeys(node.reads()):
+        for name, place in node.reads().items():
             if name not in known:
                 names = nearest(name, {*known, *makers} - {name})
-                report.add(node.path, dangling(name, node, makers), nearest=names)
+                report.add(place, dangling(name, node, makers), nearest=names)
         for name in node.makes():
             if name in known:
                 report.add(node.path, f"the result {name!r} of node {node.label!r} is already {known[name]}")
