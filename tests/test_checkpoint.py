@@ -129,6 +129,30 @@ def test_reading_is_steady_while_a_run_replaces_the_checkpoint(tmp_path: Path) -
         writer.join()
 
 
+def test_looking_for_the_newest_is_steady_while_a_run_saves_and_prunes(tmp_path: Path) -> None:
+    save(tmp_path)
+    done = threading.Event()
+
+    def keep_saving() -> None:
+        step = 0
+        while not done.is_set():
+            save(tmp_path, f"step-{(step := step + 1)}", step=step)
+            checkpoint.prune(tmp_path, [f"step-{step - 1}"])
+            save(tmp_path, step=step)
+
+    writer = threading.Thread(target=keep_saving)
+    writer.start()
+    try:
+        for _ in range(60):
+            path, skipped = checkpoint.latest(tmp_path)
+            assert path is not None
+            assert not skipped
+            assert checkpoint.verify(tmp_path / "last")["step"] >= 0
+    finally:
+        done.set()
+        writer.join()
+
+
 def test_leaves_that_do_not_fit_are_a_table_by_path(tmp_path: Path) -> None:
     wider = with_params({"model": {"0.weight": torch.zeros(5, 3), "0.bias": torch.zeros(5)}})
     wider.opt_state["model"]["mu"] = torch.zeros(4, 3, dtype=torch.float64)

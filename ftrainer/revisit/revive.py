@@ -16,6 +16,7 @@ from ftrainer.engine.placement import present
 from ftrainer.engine.replicas import same_members
 from ftrainer.engine.resume import newest
 from ftrainer.engine.rundir import CHECKPOINTS, CONFIG, is_run
+from ftrainer.engine.tensors import CheckpointError
 from ftrainer.experiment import plan, start
 from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, TrainState
@@ -58,7 +59,13 @@ def revive(place: Path, overrides: Overrides = (), registry: Registry | None = N
     Raises:
         ConfigError: there is no checkpoint, or its configuration cannot be built, or it does not fit what was built.
     """
-    return revived(find_checkpoint(place), overrides, registry)
+    path = find_checkpoint(place)
+    try:
+        return revived(path, overrides, registry)
+    except CheckpointError:
+        if place == path or present(path).exists():
+            raise
+    return revive(place, overrides, registry)  # a live run pruned it meanwhile
 
 
 def revived(path: Path, overrides: Overrides = (), registry: Registry | None = None) -> Revived:
