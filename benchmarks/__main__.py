@@ -1,7 +1,7 @@
 """Every small benchmark, one after the other.
 
     python -m benchmarks                # all of them: some ten minutes on one core
-    python -m benchmarks step saving    # these
+    python -m benchmarks step loop      # these
 
 Each also runs alone (`python -m benchmarks.step --help` lists its options).
 """
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-QUESTIONS = ("step", "saving", "replicate")
+QUESTIONS = ("step", "loop", "replicate")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

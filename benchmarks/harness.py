@@ -149,3 +149,10 @@ def write(name: str, results: Mapping[str, Any]) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"environment": environment(), **results}, indent=1) + "\n")
     return path
+
+
+def merged(name: str, results: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured before under other names, and these; for a question that is answered in parts."""
+    path = RESULTS / f"{name}.json"
+    before = json.loads(path.read_text()) if path.is_file() else {}
+    return {key: value for key, value in before.items() if key != "environment"} | dict(results)

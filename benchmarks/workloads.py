@@ -88,8 +88,14 @@ def conv_net(channels: tuple[int, ...] = (16, 32, 64), dropout: float = 0.0) -> 
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *drop, nn.Linear(channels[-1], OUT))
 
 
+def tower(width: int, depth: int) -> nn.Module:
+    """So many square layers with ReLU, and a linear head."""
+    hidden = [layer for _ in range(depth) for layer in (nn.Linear(width, width), nn.ReLU())]
+    return nn.Sequential(*hidden, nn.Linear(width, OUT))
+
+
 FACTORIES: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {"mlp": mlp, "transformer": Transformer, "conv_net": conv_net}
+    {"mlp": mlp, "tower": tower, "transformer": Transformer, "conv_net": conv_net}
 )
 
 
