@@ -49,7 +49,7 @@ class Simulate:
         solved: the return from which an episode is a success; null counts none.
         execute: how many of a chunk's actions are executed before the policy is asked again.
         history: how many observations the policy takes.
-        render: write a GIF of the first episode into the run's directory.
+        render: write a GIF of the first episode into the run's directory, one for each member of a stack of runs.
     """
 
     environment: str
@@ -97,8 +97,8 @@ class Simulate:
             policy = make_policy(to_module(state))
             returns, lengths = self.fly(policy, self.episodes)
             if self.render:
-                path = Path(state.program.run.out_dir) / f"episode_{int(state.step):07d}.gif"
-                write_gif(path, self.film(policy))
+                name = f"episode_{int(state.step):07d}{member_text(state.program.values)}.gif"
+                write_gif(Path(state.program.run.out_dir) / name, self.film(policy))
         low, high = interval(returns)
         figures = {"return": returns.mean(), "return_std": returns.std(), "return_low": low, "return_high": high}
         figures |= {} if self.solved is None else {"success": (returns >= self.solved).mean()}
@@ -241,6 +241,15 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     rows = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
     low, high = np.quantile(values[rows].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def member_text(values: Mapping[str, Any]) -> str:
+    """What tells the file of a member from those of the others; nothing for a plain run.
+
+    >>> member_text({"run.seed": 3, "optimizer.lr": 0.01}), member_text({})
+    ('_seed=3_lr=0.01', '')
+    """
+    return "".join(f"_{path.rpartition('.')[2]}={value}" for path, value in values.items())
 
 
 def write_gif(path: Path, frames: list[np.ndarray]) -> None:

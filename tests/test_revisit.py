@@ -75,6 +75,29 @@ def test_a_checkpoint_is_judged_as_the_run_was_at_its_end(tmp_path: Path) -> Non
     assert next(iter(judge(older).values()))["val/loss"] != figures["val/loss"]
 
 
+@component
+class Flown:
+    """An evaluator that counts episodes."""
+
+    episodes: int = 20
+
+    def evaluate(self, state: TrainState) -> Mapping[str, float]:
+        del state
+        return {"flown": self.episodes}
+
+
+def test_as_many_episodes_as_asked(tmp_path: Path) -> None:
+    registry = with_weight().register("evaluator.flown", Flown)
+    both = {"weight": {"_type_": "evaluator.weight"}, "flown": {"_type_": "evaluator.flown"}}
+    train(tmp_path / "both", registry, evaluators=both, replicate={"seeds": 2})
+    for episodes, expected in ((None, 20), (3, 3)):
+        found = judge(revive(tmp_path / "both", registry=registry), episodes=episodes)
+        assert [figures["eval/flown/flown"] for figures in found.values()] == [expected, expected]
+    train(tmp_path / "plain")
+    result = command("eval", tmp_path / "plain", "--episodes", 3)
+    assert "evaluators: no evaluator counts episodes" in result.output
+
+
 def test_overrides_judge_on_other_data(tmp_path: Path) -> None:
     train(tmp_path)
     found = revive(tmp_path, ["data.val_steps_per_epoch=7", "data.batch_size=4"])

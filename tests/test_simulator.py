@@ -164,6 +164,12 @@ def test_a_picture_of_the_first_episode(tmp_path: Path) -> None:
         assert min(picture.size) > 100
 
 
+def test_a_picture_for_each_member(tmp_path: Path) -> None:
+    given = config(tmp_path, render=True) | {"replicate": {"seeds": 2, "strategy": "loop"}}
+    fit(*build(given))
+    assert {path.name for path in tmp_path.glob("*.gif")} == {f"episode_0000001_seed={seed}.gif" for seed in (0, 1)}
+
+
 def test_drawing_policies_draw_the_same_and_leave_torchs_generator_alone(tmp_path: Path) -> None:
     state = fit(*build(config(tmp_path)))
     judge = state.program.evaluators["judge"]

@@ -19,7 +19,8 @@ member_option = click.option("--member", type=int, help="Which member of a stack
 @place
 @overrides
 @click.option("--split", type=click.Choice(["val", "train"]), default="val", show_default=True)
-def evaluate(checkpoint: Path, overrides: tuple[str, ...], split: str) -> None:
+@click.option("--episodes", type=click.IntRange(min=1), help="How many a simulator flies, if not the configuration's.")
+def evaluate(checkpoint: Path, overrides: tuple[str, ...], split: str, episodes: int | None) -> None:
     """Print the figures of a checkpoint: loss and metrics over a split, and what the evaluators say.
 
     Its configuration is in it. Modules outside `extensions`, and `_target_`, want settings.allowed_import_prefixes or
@@ -33,7 +34,7 @@ def evaluate(checkpoint: Path, overrides: tuple[str, ...], split: str) -> None:
     found = revive(checkpoint, overrides)
     click.echo(f"{found.path}, step {found.manifest['cursor']['step']}")
     wide = None if sys.stdout.isatty() else 400  # in a file or a pipe nothing is cut
-    Console(width=wide).print(as_table(judge(found, split)))
+    Console(width=wide).print(as_table(judge(found, split, episodes)))
 
 
 @click.command("verify-resume")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+import attrs
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +19,7 @@ from ftrainer.engine.training import prefixed
 from ftrainer.functional.replicate import unstack
 from ftrainer.functional.state import TrainState
 from registry import invalid
+from registry.spec import replace
 
 from .revive import Revived
 
@@ -24,22 +27,36 @@ Judgement = Mapping[str, Mapping[str, float]]
 """Figures, `val/loss` or `eval/return`, by the name of the run that they belong to."""
 
 
-def judge(revived: Revived, split: str = "val") -> Judgement:
+def judge(revived: Revived, split: str = "val", episodes: int | None = None) -> Judgement:
     """Judge a checkpoint as its run's last judgement would, with averaged weights where there are some.
 
     Args:
         revived: a run, or a stack of runs.
         split: `train` or `val`.
+        episodes: how many of them the evaluators look at, instead of their own number.
 
     Raises:
-        ConfigError: the split is empty, and no evaluator is there to say anything.
+        ConfigError: the split is empty, and no evaluator is there to say anything; or none counts episodes.
     """
     program = revived.program
+    evaluators = program.evaluators if episodes is None else with_episodes(program.evaluators, episodes)
     if not revived.data.n_batches(split) and not program.evaluators:
         raise invalid(f"the {split} split is empty: there is nothing to evaluate", "data",
                       hint="`--split train`, or an override such as `data.val_fraction=0.1`")  # fmt: skip
     with numerics(program.run.precision, program.run.deterministic):
-        return {name: figures(state, data, split) for name, state, data in runs(revived)}
+        return {name: figures(state, data, split, evaluators) for name, state, data in runs(revived)}
+
+
+def with_episodes(evaluators: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """The evaluators with another number of episodes, where they count any.
+
+    Raises:
+        ConfigError: none does, or one refuses the number.
+    """
+    counting = {name for name, each in evaluators.items() if attrs.has(type(each)) and hasattr(each, "episodes")}
+    if not counting:
+        raise invalid("no evaluator counts episodes", "evaluators", found=", ".join(evaluators) or "none")
+    return {name: replace(each, episodes=n) if name in counting else each for name, each in evaluators.items()}
 
 
 def runs(revived: Revived) -> Iterator[tuple[str, TrainState, Data]]:
@@ -53,12 +70,11 @@ def runs(revived: Revived) -> Iterator[tuple[str, TrainState, Data]]:
         yield f"{index}: {values_text(state.program.values)}", state, ordered
 
 
-def figures(state: TrainState, data: Data, split: str) -> dict[str, float]:
+def figures(state: TrainState, data: Data, split: str, evaluators: Mapping[str, Any]) -> dict[str, float]:
     """All figures of one plain run."""
     found: dict[str, float] = {}
     if data.n_batches(split):
         found |= {f"{split}/{name}": value for name, value in evaluate(state, data, split).items()}
-    evaluators = state.program.evaluators
     for name, evaluator in evaluators.items():
         told = prefixed({None: evaluator.evaluate(state)}, evaluators, name)[None]
         found |= {f"eval/{key}": value for key, value in told.items()}
