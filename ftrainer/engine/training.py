@@ -55,7 +55,7 @@ class Training:
         self.clock = run_clock(self.program, data, begin.cursor)
         self.total = self.trainer.total_steps(self.clock.attempts_by)
         self.tick, self.elapsed_before = int(begin.state.tick.max()), begin.elapsed
-        self.count()
+        self.step, self.epoch = self.clock.attempts(self.tick), self.clock.epoch(self.tick)
         self.roster = Roster(self.program, begin.cursor.get("roster"))
         self.stepper = stepper_of(begin, data)
         self.at_home = self.stepper.device.type == "cpu" and self.program.policy.precision != "fp64"
@@ -77,9 +77,10 @@ class Training:
             layout=self.stepper.cursor().get("layout", {}),
         )  # fmt: skip
 
-    def count(self) -> None:
-        """Read the optimizer-step attempts and the finished epochs off the tick."""
-        self.step, self.epoch = self.clock.attempts(self.tick), self.clock.epoch(self.tick)
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the last micro-batch was its epoch's last."""
+        return self.clock.index(self.tick) == 0
 
     @property
     def elapsed(self) -> float:
@@ -106,7 +107,8 @@ class Training:
             metrics = self.stepper(update if applies else accumulate, self.placed(batch))
             self.tick += 1
             if applies:
-                self.count()
+                self.step += 1
+                self.epoch += self.epoch_ended
                 yield from self.after_step(metrics)
                 if self.reason is not None or self.step >= self.total:
                     return
@@ -126,7 +128,7 @@ class Training:
         yield event
         for action in self.reactions(event):
             yield from self.act(action, None)
-        ended = self.clock.index(self.tick) == 0
+        ended = self.epoch_ended
         if ended:
             self.stepper.set("slots/epoch", self.epoch)
             yield from self.tell(EpochEnd(**self.moment()))

@@ -17,7 +17,8 @@ from ftrainer.deps import inductor, make_fx
 
 from . import pytree
 from .hoist import hoist
-from .passes import for_replay, large_products
+from .passes import for_replay
+from .products import large_products, thin_products
 from .redirect import nondeterministic_ops
 
 log = logging.getLogger("ftrainer.jit")
@@ -220,7 +221,7 @@ def capture_declared(flat: Flat, tensors: Sequence[Tensor], name: str, why: str)
 
 def lower(flat: Flat, tensors: Sequence[Tensor], name: str) -> Flat:
     """The captured graph as machine code."""
-    return inductor.compile_graph(hoist(capture(flat, tensors, name)), tensors)
+    return inductor.compile_graph(hoist(thin_products(capture(flat, tensors, name))), tensors)
 
 
 LOWERINGS: Mapping[str, Callable[[Flat, Sequence[Tensor], str], Flat]] = MappingProxyType(

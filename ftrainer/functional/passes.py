@@ -1,4 +1,4 @@
-"""Rewrites of a captured graph: faster kernels for large products, fewer operations where Python calls each."""
+"""Rewrites of a captured graph for replay: fewer operations where Python calls each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from ftrainer.deps import onednn
+from .commits import commit, commit_in_blocks, commit_together
+from .products import value
 
 aten = torch.ops.aten
 
@@ -38,77 +39,12 @@ def for_replay(graph: fx.GraphModule) -> fx.GraphModule:
     on_cpu = all(value(node).device.type == "cpu" for node in graph.graph.nodes if isinstance(value(node), Tensor))
     if on_cpu:
         commit_together(graph.graph)
+        commit_in_blocks(graph)
     by_lists(graph.graph)
     by_bindings(graph.graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
-
-
-# Another library's matrix product.
-
-
-def large_products(graph: fx.GraphModule) -> fx.GraphModule:
-    """Have oneDNN compute the large float32 matrix products, on processors where it is the faster one."""
-    if not onednn.is_faster():
-        return graph
-    for node in graph.graph.find_nodes(op="call_function", target=aten.mm.default):
-        if is_large(node, *node.args):
-            call_instead(node, onednn.matmul, (*node.args, None))
-    for node in graph.graph.find_nodes(op="call_function", target=aten.addmm.default):
-        bias, a, b = node.args
-        if is_large(node, a, b) and not node.kwargs and value(bias).dim() == 1:
-            call_instead(node, onednn.matmul, (a, b, bias))
-    graph.recompile()
-    return graph
-
-
-def is_large(node: fx.Node, a: fx.Node, b: fx.Node) -> bool:
-    """Whether a matrix product is one that oneDNN should compute."""
-    result = value(node)
-    n_products = value(a).shape[0] * value(a).shape[1] * value(b).shape[1]
-    return result.dtype == torch.float32 and result.device.type == "cpu" and n_products >= onednn.LARGE
-
-
-def call_instead(node: fx.Node, target: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    """Compute a node by another function."""
-    with node.graph.inserting_before(node):
-        new = node.graph.call_function(target, args)
-    new.meta = node.meta
-    node.replace_all_uses_with(new)
-    node.graph.erase_node(node)
-
-
-def value(node: fx.Node) -> Any:
-    """What the node gave while it was traced: a fake tensor, or nothing for an output."""
-    return node.meta.get("val")
-
-
-# One decision instead of one per leaf.
-
-
-@fx.node.has_side_effect
-def commit(ok: Tensor, old: list[Tensor], new: list[Tensor]) -> None:
-    """Overwrite `old` by `new`, or leave all of it: what a host without a device to wait for decides for nothing."""
-    if ok:
-        torch._foreach_copy_(old, new)
-
-
-def commit_together(graph: fx.Graph) -> None:
-    """Turn `old.copy_(where(ok, new, old))`, leaf by leaf, into one decision on `ok` and one copy of all leaves."""
-    groups: dict[fx.Node, list[tuple[fx.Node, fx.Node]]] = defaultdict(list)
-    for copy in graph.find_nodes(op="call_function", target=aten.copy_.default):
-        old, chosen = copy.args[:2]
-        is_choice = chosen.target == aten.where.self and chosen.args[2] is old and len(chosen.users) == 1
-        if is_choice and not copy.users and value(chosen.args[0]).dim() == 0:  # members of a stack decide one by one
-            groups[chosen.args[0]].append((copy, chosen))
-    for ok, pairs in groups.items():
-        old, new = [copy.args[0] for copy, _ in pairs], [chosen.args[1] for _, chosen in pairs]
-        with graph.inserting_before(graph.output_node()):
-            graph.call_function(commit, (ok, old, new))
-        for copy, chosen in pairs:
-            graph.erase_node(copy)
-            graph.erase_node(chosen)
 
 
 # One call for the same operation on many leaves.
@@ -167,7 +103,7 @@ def unique(units: Iterable[list[fx.Node]]) -> list[list[fx.Node]]:
 def writes(node: fx.Node) -> bool:
     """Whether a node changes a tensor that it was given, or has another effect besides its result."""
     if node.op != "call_function":
-        return False
+        return node.op == "call_module" and node.is_impure()
     schema = getattr(node.target, "_schema", None)
     return node.target is commit or (schema is not None and schema.is_mutable) or node.is_impure()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import attrs
 
@@ -13,7 +13,6 @@ from registry.issue import invalid
 from .monitor import reading
 
 
-@runtime_checkable
 class Watching(Protocol):
     """A schedule that reads the host's figures, as `schedule.plateau` does."""
 
@@ -77,7 +76,7 @@ def observers(learner: Any) -> tuple[Observer, ...]:
 
 def watching(node: Any) -> Iterator[Any]:
     """Every schedule that watches a figure, at any depth of a component."""
-    if isinstance(node, Watching):
+    if is_watching(node):
         yield node
     elif isinstance(node, Mapping):
         yield from (found for value in node.values() for found in watching(value))
@@ -85,3 +84,8 @@ def watching(node: Any) -> Iterator[Any]:
         yield from (found for value in node for found in watching(value))
     elif attrs.has(type(node)):
         yield from (found for field in attrs.fields(type(node)) for found in watching(getattr(node, field.name)))
+
+
+def is_watching(node: Any) -> bool:
+    """Whether a component is `Watching`: asked of everything in a learner whenever a run begins, so asked cheaply."""
+    return hasattr(node, "observe") and hasattr(node, "monitor")
