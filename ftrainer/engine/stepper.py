@@ -62,7 +62,7 @@ class Stepper:
         due = self._due() if fn is update else None
         bound = self._last.get((fn, due))
         tensors = None if bound is None else bound.tensors(batch)
-        if tensors is None:
+        if bound is None or tensors is None:
             bound, tensors = self._bind(fn, due, batch)
         with torch.no_grad():
             out = bound.run(*self._leaves, *tensors)
