@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from ftrainer.components.data.adapt import as_data, to_tensors
-from ftrainer.components.data.dataloader import Loader, LoaderData
+from ftrainer.components.data.dataloader import Loader, LoaderData, leave_with_parent
 from ftrainer.components.data.memory import in_memory
 from registry import ConfigError, Deferred
 
@@ -61,6 +64,30 @@ class TestLoader:
         alone = list(opened(val_fraction=0.2).batches("train", 1))
         helped = list(opened(val_fraction=0.2, workers=2, prefetch=1).batches("train", 1))
         assert all(same(a, b) for a, b in zip(alone, helped, strict=True))
+
+    def test_a_worker_ends_with_the_run_that_is_killed_while_it_starts(self) -> None:
+        fork = multiprocessing.get_context("fork")
+        ours, theirs = fork.Pipe()
+
+        def work() -> None:
+            leave_with_parent(0)
+            theirs.send(os.getpid())
+            time.sleep(60)
+
+        def run() -> None:
+            fork.Process(target=work).start()
+            time.sleep(60)
+
+        process = fork.Process(target=run)
+        process.start()
+        theirs.close()
+        worker = ours.recv()
+        os.kill(worker, 0)  # it is there
+        process.kill()
+        process.join()
+        assert ours.poll(10)
+        with pytest.raises(EOFError):  # nobody is left who could write
+            ours.recv()
 
     def test_every_epoch_draws_anew_and_visits_all(self) -> None:
         epochs = [list(opened().batches("train", epoch)) for epoch in (0, 1)]

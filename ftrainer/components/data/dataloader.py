@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -88,6 +91,7 @@ class LoaderData:
             prefetch_factor=(spec.prefetch or 2) if spec.workers else None,
             pin_memory=self._pins,
             generator=torch.Generator(),
+            worker_init_fn=leave_with_parent,
         )
 
     @property
@@ -96,6 +100,19 @@ class LoaderData:
 
     def _place(self, leaf: Tensor) -> Tensor:
         return leaf.to(self.device, non_blocking=self._pins)
+
+
+def leave_with_parent(worker: int) -> None:
+    """Let a worker end when its parent does: torch's own watch misses a parent that is killed while workers start."""
+    del worker
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    if parent is not None:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 class Plan:
