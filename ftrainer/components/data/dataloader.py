@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 import attrs
@@ -106,13 +107,14 @@ def leave_with_parent(worker: int) -> None:
     """Let a worker end when its parent does: torch's own watch misses a parent that is killed while workers start."""
     del worker
     parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
     if parent is not None:
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=leave_after, args=(parent,), daemon=True).start()
+
+
+def leave_after(process: BaseProcess) -> None:
+    """Wait for a process, and end this one."""
+    process.join()
+    os._exit(1)
 
 
 class Plan:
