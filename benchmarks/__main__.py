@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-QUESTIONS = ("step", "loop", "replicate")
+QUESTIONS = ("step", "start", "memory", "loop", "replicate", "offline", "config")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

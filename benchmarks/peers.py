@@ -135,12 +135,12 @@ def configuration(workload: Workload, backend: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def state_of(workload: Workload, backend: str) -> Any:
+def state_of(workload: Workload, backend: str, overrides: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """A state at step zero that holds the workload's own weights."""
     registry = builtin_registry()
     for kind, factory in FACTORIES.items():
         registry = registry.register(f"benchmark.{kind}", factory)
-    state, _ = build(configuration(workload, backend), registry=registry)
+    state, _ = build(configuration(workload, backend), overrides, registry=registry)
     for name, tensor in workload.module().named_parameters():
         state.params["model"][name].copy_(tensor.detach())
     return state

@@ -31,6 +31,7 @@ C++ takes a signed overflow for impossible and gave wrong random words; no setti
 """
 
 
+VECTORS = "vectors.txt"
 FORMAT = "2"
 """Changes whenever code that was stored before must not be loaded again."""
 
@@ -86,12 +87,15 @@ def _can_store() -> bool:
 
 
 def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
+    from torch._inductor import config as settings  # noqa: PLC0415
+    from torch._inductor import cpu_vec_isa  # noqa: PLC0415
     from torch._inductor.standalone_compile import AOTCompiledArtifact  # noqa: PLC0415
 
     path = cache_dir() / "graphs" / f"{fingerprint(graph, tensors)}.bin"
     if path.is_file():
         try:
-            return AOTCompiledArtifact.load(path=str(path), format="binary")
+            with settings.patch(_known_vectors()):
+                return AOTCompiledArtifact.load(path=str(path), format="binary")
         except (RuntimeError, OSError, EOFError, ValueError, AttributeError, ImportError) as error:
             log.warning("%s cannot be used (%s) and is compiled anew", path, error)
     compiled = torch._inductor.standalone_compile(graph, list(tensors), dynamic_shapes="from_example_inputs", aot=True)
@@ -99,7 +103,26 @@ def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., S
     unfinished = path.with_suffix(f".{os.getpid()}")
     compiled.save(path=str(unfinished), format="binary")
     os.replace(unfinished, path)
+    (cache_dir() / VECTORS).write_text(_names(cpu_vec_isa.valid_vec_isa_list()))
     return compiled
+
+
+def _known_vectors() -> dict[str, Any]:
+    """Settings that spare a start the three processes that try out vector instructions, where that was done before.
+
+    What was found then stands beside the stored code; it must be all that this processor says it can do.
+    """
+    from torch._inductor import config as settings  # noqa: PLC0415
+    from torch._inductor import cpu_vec_isa  # noqa: PLC0415
+
+    found, trusting = cache_dir() / VECTORS, {"cpp.vec_isa_ok": True}
+    with settings.patch(trusting):
+        claimed = _names(cpu_vec_isa.valid_vec_isa_list.__wrapped__())
+    return trusting if found.is_file() and found.read_text() == claimed else {}
+
+
+def _names(vectors: Iterable[Any]) -> str:
+    return "".join(f"{vector}\n" for vector in vectors)
 
 
 def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
