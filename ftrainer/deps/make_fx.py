@@ -32,8 +32,17 @@ def trace(fn: Callable[..., Sequence[Tensor]], leaves: Sequence[Tensor]) -> fx.G
     with torch.no_grad():
         graph = make_fx(fn, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
     graph.graph.eliminate_dead_code()
+    forget_unused(graph)
     graph.recompile()
     return graph
+
+
+def forget_unused(graph: fx.GraphModule) -> None:
+    """Drop tensors that the trace met and the graph does not read; stored code takes each of them for an input more."""
+    read = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    held = {**dict(graph.named_parameters()), **dict(graph.named_buffers())}
+    for name in held.keys() - read:
+        delattr(graph, name)
 
 
 @contextmanager
