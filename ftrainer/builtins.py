@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from ftrainer.components.callbacks.early_stopping import EarlyStopping
 from ftrainer.components.callbacks.model_checkpoint import ModelCheckpoint
 from ftrainer.components.data.arrays import Arrays
@@ -85,6 +87,7 @@ from ftrainer.model.blocks.time_embedding import TimeEmbedding
 from ftrainer.model.blocks.transformer_decoder import TransformerDecoder
 from ftrainer.model.blocks.transformer_encoder import TransformerEncoder
 from ftrainer.model.build import constructor_model, torch_model
+from ftrainer.model.numbers import numbers
 from ftrainer.model.ops import OPS
 from ftrainer.model.torch_modules import torch_modules
 from registry import Registry
@@ -210,7 +213,7 @@ def builtin_registry() -> Registry:
     >>> "trainer.default" in builtin_registry()
     True
     """
-    registry = Registry()
+    registry = Registry().reading(Tensor, numbers)
     for section in (
         DATA,
         IO,

@@ -11,6 +11,7 @@ from frozendict import frozendict
 from .frozen import standing_in_the_way
 from .hints import class_mismatch, describe, fits, is_mapping, is_open, is_protocol, is_sequence, options, plain
 from .issue import ConfigError, ConfigPath, Issue
+from .literals import literal_issues
 from .lookup import Call, find_call, is_spec
 from .registry import Registry
 from .scalars import read_scalar
@@ -90,11 +91,27 @@ def read(walk: Walk, node: Any, hint: Any, path: ConfigPath, inject: Mapping[str
     if is_spec(node):
         return _read_spec(walk, node, hint, path, inject)
     if isinstance(node, Mapping):
-        return _read_any_of(walk, node, [c for c in choices if _takes_mapping(c)], hint, path)
+        fitting = [c for c in choices if _takes_mapping(c)]
+        literal = None if fitting else _read_literal(walk, node, choices, path)
+        return literal or _read_any_of(walk, node, fitting, hint, path)
     if isinstance(node, (list, tuple)):
-        return _read_any_of(walk, node, [c for c in choices if is_open(c) or is_sequence(c)], hint, path)
+        fitting = [c for c in choices if is_open(c) or is_sequence(c)]
+        literal = None if fitting else _read_literal(walk, node, choices, path)
+        return literal or _read_any_of(walk, node, fitting, hint, path)
     value, issues = read_scalar(node, choices, path)
-    return Read(value, issues)
+    literal = _read_literal(walk, node, choices, path) if issues else None
+    return literal or Read(value, issues)
+
+
+def _read_literal(walk: Walk, node: Any, choices: tuple[Any, ...], path: ConfigPath) -> Read | None:
+    """Numbers for a parameter that wants what is made from them, in a deferred call; else None."""
+    if not walk.deferred:
+        return None
+    factory = next((walk.registry.literals[choice] for choice in choices if choice in walk.registry.literals), None)
+    if factory is None:
+        return None
+    issues = tuple(literal_issues(node, path))
+    return Read(Deferred(key="numbers", factory=factory, args=(freeze(node),), path=path), issues)
 
 
 def _takes_mapping(hint: Any) -> bool:

@@ -52,10 +52,13 @@ class Registry:
     Attributes:
         entries: by key.
         settings: what a configuration may do beyond naming keys (`_target_`, imports).
+        literals: by class, the factory that makes an instance from plain numbers. Where a parameter of a deferred call
+            is annotated with the class, YAML may give the numbers.
     """
 
     entries: frozendict[str, Entry] = attrs.field(factory=frozendict)
     settings: Settings = attrs.field(factory=Settings)
+    literals: frozendict[type, Callable[..., Any]] = attrs.field(factory=frozendict)
 
     def register(
         self, key: str, factory: Callable[..., Any], *, replace: bool = False, check: CheckMode = "strict"
@@ -86,6 +89,10 @@ class Registry:
         for key, factory in factories.items():
             registry = registry.register(key, factory, check=check)
         return registry
+
+    def reading(self, cls: type, factory: Callable[..., Any]) -> Registry:
+        """The same keys, and a way to write instances of a class as numbers (see `literals`)."""
+        return attrs.evolve(self, literals=frozendict({**self.literals, cls: factory}))
 
     def under(self, settings: Settings) -> Registry:
         """The same keys under other settings."""

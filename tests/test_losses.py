@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ftrainer.builtins import LOSSES
+from ftrainer import build, fit
+from ftrainer.builtins import LOSSES, builtin_registry
 from ftrainer.components.losses.cross_entropy import CrossEntropy
 from ftrainer.components.losses.gaussian_nll import GaussianNLL
 from ftrainer.components.losses.huber import Huber
@@ -20,7 +21,9 @@ from ftrainer.components.losses.l1 import L1
 from ftrainer.components.losses.mse import MSE
 from ftrainer.components.losses.torch import TorchLoss
 from ftrainer.components.losses.weighted_sum import WeightedSum
-from registry import ConfigError
+from ftrainer.config.catalogue import describe_component
+from ftrainer.config.schema import json_schema
+from registry import ConfigError, check, instantiate
 from registry.spec import Deferred
 
 
@@ -169,3 +172,82 @@ WRONG: list[tuple[dict[str, Any], Any, dict[str, Tensor], str]] = [
 def test_a_path_that_leads_nowhere_is_named(kwargs: Any, outputs: Any, targets: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         MSE(**kwargs)(outputs, targets)
+
+
+SCORES, LABELS = normal(6, 3), torch.tensor([0, 2, 1, 1, 0, 2])
+WEIGHTED = {
+    "nn.CrossEntropyLoss": ({"weight": [0.1, 0.9, 3]}, LABELS),
+    "nn.NLLLoss": ({"weight": [0.1, 0.9, 3]}, LABELS),
+    "nn.MultiMarginLoss": ({"weight": [0.1, 0.9, 3]}, LABELS),
+    "nn.BCEWithLogitsLoss": (
+        {"pos_weight": [0.1, 0.9, 3], "weight": [[0.3], [1], [1], [2], [1], [1]]},
+        SCORES.sigmoid(),
+    ),
+    "nn.MultiLabelSoftMarginLoss": ({"weight": [0.1, 0.9, 3]}, SCORES.sigmoid().round()),
+}
+
+
+def fitted(loss: Any, **run: Any) -> Tensor:
+    """The weights after three steps on regression data whose targets are probabilities."""
+    settings = {
+        "run": {"name": "weighted", **run},
+        "model": {"sequential": {"layers": [{"_type_": "nn.Linear", "in_features": 3, "out_features": 2}]}},
+        "data": {
+            "_type_": "data.random_regression",
+            "batch_size": 4,
+            "steps_per_epoch": 3,
+            "x_shape": [3],
+            "y_shape": [2],
+        },
+        "io": {"_type_": "io.mapping", "model_kwargs": {"x": ["x"]}, "targets": {"y": ["y"]}},
+        "loss": loss,
+        "optimizer": {"_type_": "optim.sgd", "lr": 0.1},
+        "trainer": {"_type_": "trainer.default", "max_steps": 3},
+    }
+    return fit(*build(settings)).params["model"]["0.weight"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_class_weights_are_lists_of_numbers(name: str, dtype: torch.dtype) -> None:
+    kwargs, target = WEIGHTED[name]
+    spec = {"_type_": "loss.torch", "fn": {"_type_": name, **kwargs}}
+    loss = instantiate(builtin_registry(), spec)
+    assert loss == instantiate(builtin_registry(), spec)
+    assert len({loss, instantiate(builtin_registry(), spec)}) == 1
+    tensors = {key: torch.tensor(value, dtype=dtype) for key, value in kwargs.items()}
+    theirs = getattr(nn, name.removeprefix("nn."))(**tensors)
+    scores, target = SCORES.to(dtype), target.to(dtype) if target.is_floating_point() else target
+    assert torch.equal(loss(scores, {"y": target}), theirs(scores, target))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp64"])
+def test_class_weights_hold_in_a_traced_step(precision: str) -> None:
+    spec = {"_type_": "loss.torch", "fn": {"_type_": "nn.BCEWithLogitsLoss", "pos_weight": [0.1, 5]}}
+    plain = {"_type_": "loss.torch", "fn": {"_type_": "nn.BCEWithLogitsLoss"}}
+    eager, traced = (fitted(spec, compile=backend, precision=precision) for backend in ("eager", "trace"))
+    torch.testing.assert_close(traced, eager)
+    assert not torch.allclose(traced, fitted(plain, compile="eager", precision=precision))
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        ([[1, 2], [3]], "loss.fn.weight[1]: has another shape than the first row; found (1); expected (2)"),
+        ([[1], 2], "loss.fn.weight[1]: has another shape than the first row; found a number; expected (1)"),
+        ([1, "a"], "loss.fn.weight[1]: has the wrong type; found 'a'; expected a number"),
+        ([True, 1], "loss.fn.weight[0]: has the wrong type; found True; expected a number"),
+        ({"a": 1}, "loss.fn.weight: has the wrong type; found a mapping; expected a list of numbers"),
+        ("1, 2", "loss.fn.weight: has the wrong type; found '1, 2'; expected a list of numbers"),
+    ],
+)
+def test_class_weights_that_are_no_rows_of_numbers_are_refused(weight: Any, message: str) -> None:
+    spec = {"_type_": "loss.torch", "fn": {"_type_": "nn.CrossEntropyLoss", "weight": weight}}
+    assert [str(issue) for issue in check(builtin_registry(), spec, ("loss",))] == [message]
+
+
+def test_editors_and_the_list_of_components_know_class_weights() -> None:
+    registry = builtin_registry()
+    assert "weight           numbers or null" in describe_component(registry, "nn.CrossEntropyLoss")
+    taken = json_schema(registry)["$defs"]["key:nn.CrossEntropyLoss"]["properties"]["weight"]["anyOf"]
+    assert {"type": ["number", "array"]} in taken

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import attrs
 
-from registry.hints import describe
+from registry.hints import describe, options
 from registry.registry import Entry, Registry
 from registry.signatures import Parameter
 from registry.spec import is_traceable
@@ -33,25 +33,30 @@ def describe_component(registry: Registry, key: str) -> str:
         ConfigError: the key is unknown; the error names the nearest ones.
     """
     entry = registry.entry(key)
-    fields = _fields(entry)
+    fields = _fields(entry, registry.literals)
     documentation = inspect.getdoc(entry.factory) or "(no documentation)"
     return "\n".join(
         [f"{key}", f"  {entry.origin}", "", *fields, "", *(f"  {line}" for line in documentation.splitlines())]
     )
 
 
-def _fields(entry: Entry) -> list[str]:
+def _fields(entry: Entry, literals: Collection[type]) -> list[str]:
     signature = entry.signature
     if signature is None:
         return ["  (arguments are checked by the call alone)"]
     swept = _traceable(entry.factory)
     rows = [
-        (p.name, describe(p.hint), _default(p) + ("; can be swept" if p.name in swept else ""))
+        (p.name, _taken(p.hint, literals), _default(p) + ("; can be swept" if p.name in swept else ""))
         for p in signature.parameters
     ]
     rows += [("…", describe(signature.extra.hint), "any further keys")] if signature.extra else []
     names, types = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
     return [f"  {name:<{names}}  {kind:<{types}}  {default}" for name, kind, default in rows] or ["  (no fields)"]
+
+
+def _taken(hint: Any, literals: Collection[type]) -> str:
+    """What an annotation takes; literals are written as numbers."""
+    return " or ".join("numbers" if option in literals else describe(option) for option in options(hint))
 
 
 def _traceable(factory: Callable[..., Any]) -> set[str]:

@@ -5,7 +5,7 @@ Every file may leave out what its `defaults:` bring, so nothing is required; eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -24,6 +24,7 @@ Schema = dict[str, Any]
 
 INTERPOLATION: Schema = {"type": "string", "pattern": r"\$\{"}
 ANYTHING: Schema = {}
+NUMBERS: Schema = {"type": ["number", "array"]}
 _SCALARS: dict[Any, str] = {
     bool: "boolean",
     int: "integer",
@@ -108,12 +109,12 @@ def _component(registry: Registry, key: str) -> Schema:
     entry = registry.entry(key)
     signature = entry.signature
     description = first_sentence(entry.factory)
-    schema = ANYTHING if signature is None else _object(signature)
+    schema = ANYTHING if signature is None else _object(signature, registry.literals)
     return {**schema, **({"description": description} if description else {})}
 
 
-def _object(signature: Signature) -> Schema:
-    properties: dict[str, Schema] = {parameter.name: _value(parameter.hint) for parameter in signature.parameters}
+def _object(signature: Signature, literals: Collection[type]) -> Schema:
+    properties: dict[str, Schema] = {p.name: _value(p.hint, literals) for p in signature.parameters}
     reserved: dict[str, Schema] = {
         "_type_": {"type": "string"},
         "_args_": {"type": "array"},
@@ -137,9 +138,9 @@ def _attrs_object(cls: type) -> Schema:
     }
 
 
-def _value(hint: Any) -> Schema:
-    """What an annotation takes, as a schema; an interpolation is always possible."""
-    schemas = [_one(option) for option in options(hint)]
+def _value(hint: Any, literals: Collection[type] = ()) -> Schema:
+    """What an annotation takes, as a schema; an interpolation is always possible. Literals are written as numbers."""
+    schemas = [NUMBERS if option in literals else _one(option) for option in options(hint)]
     return ANYTHING if ANYTHING in schemas else {"anyOf": [*schemas, INTERPOLATION, {"$ref": "#/$defs/merge"}]}
 
 

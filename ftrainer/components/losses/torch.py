@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ftrainer.model.numbers import typed
 from registry.issue import invalid
 from registry.spec import Deferred, component
 
@@ -22,6 +23,8 @@ class TorchLoss:
         fn: the call that makes the loss; it is made anew for each trace, so no state lives in it.
         pred_path: keys and indices from the model's output to the prediction; empty is the whole output.
         target_path: the same from the targets; null is the only target.
+
+    Class weights are lists of numbers: `{_type_: nn.CrossEntropyLoss, weight: [0.1, 0.9]}`.
 
     >>> loss = TorchLoss(fn=Deferred(key="nn.MSELoss", factory=nn.MSELoss))
     >>> loss(torch.tensor([1.0, 9.0]), {"y": torch.tensor([0.0, 0.0])}, mask=torch.tensor([True, False]))
@@ -45,7 +48,7 @@ class TorchLoss:
                 cannot leave rows out.
         """
         prediction, target = pair(outputs, targets, self.pred_path, self.target_path)
-        fn = self.fn.build()
+        fn = typed(self.fn, prediction.dtype).build()
         if isinstance(fn, nn.Module):  # class weights go where the prediction is
             fn.to(prediction.device, prediction.dtype)
         return fn(prediction, target) if mask is None else _masked(fn, prediction, target, mask)
