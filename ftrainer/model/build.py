@@ -147,11 +147,7 @@ def _expected() -> str:
 def _form(registry: Registry, form: str, section: Mapping[str, Any], path: ConfigPath) -> Any:
     if form in ("_type_", "_target_"):
         return _typed(registry, section, path)
-    if unknown := [name for name in section if name != form]:
-        expected = ", ".join((form, *EXTRAS))
-        raise ConfigError(
-            [Issue(path=(*path, name), at="key", problem="unknown key", expected=expected) for name in unknown]
-        )
+    _refuse([unknown_name(name, (form, *EXTRAS), (*path, name)) for name in section if name != form])
     if not isinstance(section[form], Mapping):
         found = "a list" if isinstance(section[form], (list, tuple)) else repr(section[form])
         raise invalid("has the wrong type", *path, form, found=found, expected="a mapping")

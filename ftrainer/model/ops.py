@@ -74,12 +74,14 @@ def total(input: Tensor, dim: Dims = None, keepdim: bool = False) -> Tensor:
 
 def reshape(input: Tensor, *sizes: int | tuple[int, ...], shape: tuple[int, ...] = ()) -> Tensor:
     """`input.reshape(shape)`, the sizes given one by one, as a list, or by name."""
-    return input.reshape(*sizes, *shape)
+    given: Any = (*sizes, *shape)
+    return input.reshape(*given)
 
 
 def permute(input: Tensor, *order: int | tuple[int, ...], dims: tuple[int, ...] = ()) -> Tensor:
     """`input.permute(dims)`, the dimensions given one by one, as a list, or by name."""
-    return input.permute(*order, *dims)
+    given: Any = (*order, *dims)
+    return input.permute(*given)
 
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
@@ -99,7 +101,8 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
 
 def split(tensor: Tensor, split_size_or_sections: int | tuple[int, ...], dim: int = 0) -> tuple[Tensor, ...]:
     """Pieces of one size, or of the sizes in a list."""
-    return torch.split(tensor, split_size_or_sections, dim)
+    sizes = split_size_or_sections
+    return torch.split(tensor, sizes if isinstance(sizes, int) else list(sizes), dim)
 
 
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:

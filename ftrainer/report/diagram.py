@@ -93,7 +93,7 @@ def of_plan(plan: Plan, modules: Mapping[str, Any]) -> tuple[dict[str, Box], lis
     for index, step in enumerate(plan.steps):
         box = f"step {index}"
         boxes[box] = box_of(step, modules)
-        edges += [(makers[name], box) for name in dict.fromkeys(references((step.args, step.kwargs)))]
+        edges += [(makers[name], box) for name in dict(references((step.args, step.kwargs)))]
         makers |= dict.fromkeys(made_by(step), box)
     for name, source in plan.outputs.items():
         title = source if name.isdigit() else name
