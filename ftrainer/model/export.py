@@ -45,10 +45,16 @@ def write(module: nn.Module, out: Path, example: Mapping[str, Any]) -> Path:
     module = module.cpu()
     if out.suffix == ".pt2":
         torch.export.save(program(module, example), out)
-    elif out.suffix == ".pt":
-        torch.save(module.state_dict(), out)
+        return out
+    return write_tensors(module.state_dict(), out)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], out: Path) -> Path:
+    """Write tensors by name, as `.pt` or `.safetensors`; returns `out`."""
+    if out.suffix == ".pt":
+        torch.save(tensors, out)
     else:
-        save_file({name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}, out)
+        save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, out)
     return out
 
 
