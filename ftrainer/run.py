@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from ftrainer.revisit.commands import COMMANDS
 
 if TYPE_CHECKING:
     from ftrainer.config import ResolvedConfig
+    from ftrainer.report.runs import Run
     from registry import Registry
 
 BAD_CONFIG = 2
@@ -142,14 +143,16 @@ def sweep(config: str, overrides: tuple[str, ...], engine: str, resume: str | No
 @click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
 @click.option("--member", type=int, help="Which one of a replicated run's, counted from 0.")
-def export(checkpoint: Path, out: Path, member: int | None) -> None:
+@click.option("--weights", type=click.Choice(["ema", "trained"]), help="Default: those that evaluation uses.")
+@click.option("--network", metavar="NAME", help="The bare tensors of one of the learner's networks.")
+def export(checkpoint: Path, out: Path, member: int | None, weights: Any, network: str | None) -> None:
     """Write CHECKPOINT's weights to OUT: .safetensors, .pt, or .pt2 for a program that needs torch alone.
 
     With --member, an OUT without a suffix becomes a checkpoint of that member as a plain run.
     """
     from ftrainer.exporting import export_checkpoint
 
-    click.echo(export_checkpoint(checkpoint, out, member))
+    click.echo(export_checkpoint(checkpoint, out, member, weights=weights, network=network))
 
 
 @main.command()
@@ -257,10 +260,9 @@ def list_runs(directory: Path, sort: str | None, reverse: bool, where: tuple[str
     """List the runs below DIR: how they stand, how far they are, how good."""
     from rich.console import Console
 
-    from ftrainer.report.runs import find_runs, read_runs
     from ftrainer.report.table import filter_runs, runs_table, sort_runs
 
-    found = filter_runs(read_runs(find_runs(directory)), where)
+    found = filter_runs(_gathered([directory]), where)
     ordered = sort_runs(found, sort, reverse) if sort else found
     asked = [condition.partition("=")[0] for condition in where] + ([sort] if sort else [])
     if not ordered:
@@ -278,9 +280,8 @@ def plot(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path) -> None:
     """Draw the learning curves of runs; seeds of one configuration as a mean with a band."""
     from ftrainer.report.groups import chosen_figures, group_runs, lacking
     from ftrainer.report.plots import write_plot
-    from ftrainer.report.runs import read_runs
 
-    groups = group_runs(read_runs(runs))
+    groups = group_runs(_gathered(runs))
     figures = chosen_figures(groups, metrics)
     with _needing_extras():
         write_plot(out, groups, figures)
@@ -297,14 +298,26 @@ def report(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path) -> None:
     """Write one self-contained page about runs: curves, tables, configurations, differences."""
     from ftrainer.report.groups import chosen_figures, group_runs
     from ftrainer.report.page import write_report
-    from ftrainer.report.runs import read_runs
 
-    found = read_runs(runs)
+    found = _gathered(runs)
     anything = metrics or any(run.figures for run in found)
     figures = chosen_figures(group_runs(found), metrics) if anything else []
     with _needing_extras():
         write_report(out, found, figures)
     click.echo(out)
+
+
+def _gathered(paths: Sequence[Path]) -> list[Run]:
+    """The runs that can be read; of damaged ones beside them it is said what is wrong."""
+    from ftrainer.config import render
+    from ftrainer.report.runs import gather
+    from registry import ConfigError
+
+    found, damaged = gather(paths)
+    if damaged:
+        told = render(ConfigError(damaged), color=_colours())
+        click.echo(f"left out, since they are damaged:\n{told}", err=True)
+    return found
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from ftrainer.report.groups import chosen_figures, group_runs
 from ftrainer.report.page import write_report
 from ftrainer.report.panels import limit_for
-from ftrainer.report.runs import read_runs
+from ftrainer.report.runs import gather
 from ftrainer.run import main
 from registry import ConfigError
 from tests.written_runs import falling, replicated, row, write_run
@@ -36,7 +36,7 @@ QUIET = (
 
 
 def report(out: Path, *paths: Path) -> str:
-    runs = read_runs(paths)
+    runs, _ = gather(paths)
     write_report(out, runs, chosen_figures(group_runs(runs), []))
     return out.read_text()
 
@@ -116,7 +116,7 @@ def test_a_running_run_with_a_torn_line_and_another_metric_is_shown(tmp_path: Pa
     ("out", "message"), [("x.png", "a name ending in .html"), ("gone/x.html", "no such directory")]
 )
 def test_a_place_where_no_page_can_go_is_refused(tmp_path: Path, out: str, message: str) -> None:
-    runs = read_runs([write_run(tmp_path / "a", falling())])
+    runs, _ = gather([write_run(tmp_path / "a", falling())])
     with pytest.raises(ConfigError, match=message):
         write_report(tmp_path / out, runs, [])
 

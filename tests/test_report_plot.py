@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from ftrainer.components.loggers.drawing import COLOURS, OKABE_ITO, running_mean
 from ftrainer.report.groups import chosen_figures, group_runs, title_of
 from ftrainer.report.plots import BAND, picture
-from ftrainer.report.runs import read_runs
+from ftrainer.report.runs import gather
 from ftrainer.run import main
 from tests.written_runs import falling, replicated, row, write_run
 
@@ -26,7 +26,7 @@ def noisy(n: int, level: float) -> list[dict[str, object]]:
 
 def test_one_run_shows_its_splits_in_their_colours_and_says_what_was_smoothed(tmp_path: Path) -> None:
     write_run(tmp_path / "one", [*noisy(200, 1.0), row(200, "val", loss=1.0)])
-    groups = group_runs(read_runs([tmp_path]))
+    groups = group_runs(gather([tmp_path])[0])
     figure = picture(groups, chosen_figures(groups, []))
     (loss,) = [axes for axes in figure.axes if axes.axison]
     assert figure.get_suptitle() == "one · optim.sgd · lr 0.1"
@@ -41,7 +41,7 @@ def test_seeds_are_a_mean_with_a_band(tmp_path: Path) -> None:
     for lr in (0.1, 0.2):
         for seed in (0, 1):
             write_run(tmp_path / f"{lr}-{seed}", falling(scale=1 + 2 * seed), lr=lr, seed=seed)
-    groups = group_runs(read_runs([tmp_path]))
+    groups = group_runs(gather([tmp_path])[0])
     figure = picture(groups, ["train/loss"])
     (axes,) = figure.axes
     assert [line.get_ydata()[0] for line in axes.get_lines()] == [2.0, 2.0]
@@ -59,7 +59,7 @@ def test_seeds_are_a_mean_with_a_band(tmp_path: Path) -> None:
 def test_members_of_a_replicated_run_are_seeds(tmp_path: Path) -> None:
     rows, members = replicated(seeds=[0, 1, 2], lrs=[0.1, 0.2])
     write_run(tmp_path / "many", rows, members=members)
-    groups = group_runs(read_runs([tmp_path]))
+    groups = group_runs(gather([tmp_path])[0])
     (axes,) = picture(groups, ["val/loss"]).axes
     assert title_of(groups) == "many · optim.sgd"
     assert [line.get_ydata()[0] for line in axes.get_lines()] == [2.0, 5.0]
@@ -68,7 +68,7 @@ def test_members_of_a_replicated_run_are_seeds(tmp_path: Path) -> None:
 def test_an_axis_is_logarithmic_where_the_values_ask_for_it(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_run(tmp_path / name, [row(k, loss=10.0**-k, flat=1.0 + k) for k in range(1, 5)])
-    groups = group_runs(read_runs([tmp_path]))
+    groups = group_runs(gather([tmp_path])[0])
     scales = {axes.get_title(): axes.get_yscale() for axes in picture(groups, ["train/loss", "train/flat"]).axes}
     assert scales == {"train/loss": "log", "train/flat": "linear"}
 
@@ -110,7 +110,7 @@ def test_a_place_where_no_picture_can_go_is_refused(tmp_path: Path, out: str, me
 def test_many_rows_take_no_long_time_to_draw(tmp_path: Path) -> None:
     write_run(tmp_path / "a", noisy(3000, 1.0))
     write_run(tmp_path / "b", noisy(3000, 2.0), seed=1)
-    groups = group_runs(read_runs([tmp_path]))
+    groups = group_runs(gather([tmp_path])[0])
     (axes,) = picture(groups, ["train/loss"]).axes
     assert len(axes.get_lines()[0].get_ydata()) == 1000
     assert axes.get_title(loc="right") == "line: mean of 121 rows"

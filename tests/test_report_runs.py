@@ -18,7 +18,7 @@ from ftrainer import run_experiment
 from ftrainer.engine.rundir import claim
 from ftrainer.report.groups import Trace, chosen_figures, group_runs, mean_and_band, title_of
 from ftrainer.report.metrics import read_metrics
-from ftrainer.report.runs import find_runs, read_run, read_runs
+from ftrainer.report.runs import find_runs, gather, read_run
 from ftrainer.report.standing import SILENT
 from ftrainer.report.table import filter_runs, sort_runs
 from ftrainer.report.thin import evenly, extremes
@@ -145,7 +145,7 @@ def test_the_table_sorts_and_filters(tmp_path: Path) -> None:
             lr=0.1 * (1 + index),
             status=["finished", "stopped", "failed"][index],
         )
-    runs = read_runs([tmp_path])
+    runs = gather([tmp_path])[0]
     names = [found.name for found in sort_runs(runs, "val/loss")]
     assert names == ["r1", "r2", "r0"]
     assert [found.name for found in sort_runs(runs, "optimizer.lr", reverse=True)] == ["r2", "r1", "r0"]
@@ -162,7 +162,7 @@ def test_the_table_sorts_and_filters(tmp_path: Path) -> None:
 def test_the_table_counts_members(tmp_path: Path) -> None:
     rows, members = replicated(seeds=[0, 1, 2], lrs=[0.1, 0.2])
     write_run(tmp_path / "many", rows, members=members)
-    (found,) = read_runs([tmp_path])
+    (found,) = gather([tmp_path])[0]
     assert found.n_members == 6
     assert "│       6" in run("runs", tmp_path).stdout
     assert [group.label for group in group_runs([found])] == ["lr=0.1 (3 seeds)", "lr=0.2 (3 seeds)"]
@@ -184,7 +184,7 @@ def test_a_sweep_is_one_run_that_stands_as_the_worst_of_its_shares(tmp_path: Pat
     (sweep / "status.json").unlink()
     for index, status in enumerate(statuses):
         write_run(sweep / "shares" / str(index), falling(), status=status)
-    (found,) = read_runs([tmp_path])
+    (found,) = gather([tmp_path])[0]
     assert (found.path, found.standing.status, found.standing.seconds) == (sweep, statuses[1], 25.0)
 
 
@@ -192,7 +192,7 @@ def test_seeds_of_one_configuration_belong_together(tmp_path: Path) -> None:
     for lr in (0.1, 0.2):
         for seed in (0, 1):
             write_run(tmp_path / f"lr{lr}-{seed}", falling(scale=1 + seed), lr=lr, seed=seed)
-    groups = group_runs(read_runs([tmp_path]))
+    groups = group_runs(gather([tmp_path])[0])
     assert [group.label for group in groups] == ["lr=0.1 (2 seeds)", "lr=0.2 (2 seeds)"]
     assert [group.n for group in groups] == [2, 2]
     assert groups[0].finals("val/loss") == [0.1, 0.2]
@@ -204,7 +204,7 @@ def test_runs_of_one_name_are_told_apart_by_their_paths(tmp_path: Path) -> None:
         write_run(tmp_path / str(index), falling(), name="same", lr=0.1)
         with (tmp_path / str(index) / "config.yaml").open("a") as file:
             file.write(f"a{index}: 1\nb{index}: 1\n")
-    labels = [group.label for group in group_runs(read_runs([tmp_path]))]
+    labels = [group.label for group in group_runs(gather([tmp_path])[0])]
     assert labels == [f"same ({tmp_path}/0)", f"same ({tmp_path}/1)"]
 
 
@@ -230,6 +230,49 @@ def test_a_damaged_configuration_is_named_with_its_place(tmp_path: Path) -> None
     with (path / "config.yaml").open("a") as file:
         file.write("run: [\n")
     assert "config.yaml:" in refused("runs", tmp_path)
+
+
+DAMAGE = {
+    "a broken end": ("config.yaml", lambda text: text + b"run: [\n"),
+    "cut off": ("config.yaml", lambda text: text[:30]),
+    "empty": ("config.yaml", lambda text: b""),
+    "no text": ("config.yaml", lambda text: text + b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+@pytest.mark.parametrize("command", ["runs", "report"])
+def test_one_damaged_run_does_not_hide_the_others(tmp_path: Path, kind: str, command: str) -> None:
+    write_run(tmp_path / "all" / "good", falling())
+    broken = write_run(tmp_path / "all" / "broken", falling())
+    name, damage = DAMAGE[kind]
+    (broken / name).write_bytes(damage((broken / name).read_bytes()))
+    args = ["--out", str(tmp_path / "r.html")] if command == "report" else []
+    done = CliRunner().invoke(main, [command, str(tmp_path / "all"), *args])
+    assert done.exit_code == 0, done.output
+    assert "left out, since they are damaged" in done.stderr
+    assert "broken/config.yaml" in done.stderr
+    assert ("good" in done.stdout) if command == "runs" else (tmp_path / "r.html").is_file()
+    assert "config.yaml" in refused("runs", broken)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"status": 3}', '{"status": "finished", "step": "x", "members": [1], "total_steps": [2]}']
+)
+def test_a_damaged_status_file_does_not_hide_the_run(tmp_path: Path, text: str) -> None:
+    path = write_run(tmp_path / "a", falling())
+    (path / "status.json").write_text(text)
+    done = CliRunner().invoke(main, ["runs", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert str(path) in done.stdout
+    assert "100" in done.stdout
+
+
+def test_rows_that_are_none_are_counted(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "a", falling())
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": "x", "split": "train", "metrics": {"loss": 1}}\n{"step": 1, "split": 2, "metrics": {}}\n')
+    assert read_run(path).metrics.damaged == 2
 
 
 def test_questions_about_what_no_run_has_are_refused(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def claim(out_dir: Path, config: str, *, resume: bool, overwrite: bool) -> Itera
 def is_run(out_dir: Path) -> bool:
     """Whether a run was here before."""
     config = out_dir / CONFIG
-    return config.is_file() and config.read_text(encoding="utf-8").startswith(HEADER)
+    return config.is_file() and config.read_bytes().startswith(HEADER.encode())
 
 
 def empty(out_dir: Path) -> None:

@@ -61,6 +61,8 @@ class Rows:
             row = json.loads(line)
             step, split, member = row["step"], row["split"], str(row.get("member", ""))
             values = [(name, float(value)) for name, value in row["metrics"].items()]
+            if type(step) is not int or not isinstance(split, str):
+                raise TypeError("is no row of metrics")
         except (ValueError, KeyError, TypeError, AttributeError):
             self.damaged += 1
             return

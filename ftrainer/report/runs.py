@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -17,7 +18,7 @@ from ftrainer.config import ResolvedConfig
 from ftrainer.config.files import read_source
 from ftrainer.config.parse import parse
 from ftrainer.engine.rundir import CONFIG, ORIGINS, is_run
-from ftrainer.engine.status import NOTES, read_status
+from ftrainer.engine.status import NOTES, STATUS, read_status
 from registry import ConfigError, Issue, dotted
 from registry.spec import thaw
 
@@ -27,6 +28,11 @@ from .standing import Standing, standing
 METRICS = "metrics.jsonl"
 MISSING = "–"
 RUN = "config.yaml of a run that `ftrainer train` made"
+KINDS: Mapping[str, Any] = MappingProxyType({
+    "status": str, "reason": str | None, "digest": str, "step": int | None, "seconds": float | int | None,
+    "total_steps": int | None, "started": float | int, "members": list, "environment": dict, "machine": dict,
+})  # fmt: skip
+"""What stands in a `status.json`, of what kind."""
 
 
 @attrs.frozen(kw_only=True, slots=False, eq=False)
@@ -160,7 +166,8 @@ def find_runs(directory: Path) -> list[Path]:
     """
     if not directory.is_dir():
         raise ConfigError([Issue(problem="no such directory", found=repr(str(directory)))])
-    every = sorted(path.parent for path in directory.rglob(CONFIG) if is_run(path.parent))
+    left = {path.parent for name in (CONFIG, STATUS) for path in directory.rglob(name)}
+    every = sorted(path for path in left if was_run(path))
     found = [path for path in every if not any(parent in path.parents for parent in every)]
     if not found:
         hint = "runs are made by `ftrainer train CONFIG`"
@@ -168,23 +175,38 @@ def find_runs(directory: Path) -> list[Path]:
     return found
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
+def was_run(path: Path) -> bool:
+    """Whether a run was here, even if its configuration is damaged or gone."""
+    return is_run(path) or "status" in read_status(path)
+
+
+def gather(paths: Sequence[Path]) -> tuple[list[Run], list[Issue]]:
     """Several runs; a directory that is no run itself stands for all runs below it.
 
+    Returns:
+        The runs that can be read, and what is wrong with those below a directory that cannot.
+
     Raises:
-        ConfigError: with an issue for each path that leads to no run, or to one whose configuration is damaged.
+        ConfigError: with an issue for each path that leads to no run, or itself is a damaged one; or no run at all
+            can be read.
     """
     runs: dict[Path, Run] = {}
-    issues: list[Issue] = []
+    asked: list[Issue] = []
+    below: list[Issue] = []
     for path in paths:
         try:
-            for place in [path] if is_run(path) else find_runs(path):
-                runs.setdefault(place.resolve(), read_run(place))
+            places = [path] if was_run(path) else find_runs(path)
         except ConfigError as error:
-            issues += error.issues
-    if issues:
-        raise ConfigError(issues)
-    return list(runs.values())
+            asked += error.issues
+            continue
+        for place in places:
+            try:
+                runs.setdefault(place.resolve(), read_run(place))
+            except ConfigError as error:
+                (asked if place == path else below).extend(error.issues)
+    if asked or not runs:
+        raise ConfigError([*asked, *below])
+    return list(runs.values()), below
 
 
 def read_run(path: Path) -> Run:
@@ -196,13 +218,28 @@ def read_run(path: Path) -> Run:
     issues: list[Issue] = []
     source = read_source(path / CONFIG)
     resolved = ResolvedConfig(root=parse(source, issues), file=source.name)
+    if not is_run(path):
+        hint = "it was cut off or written over; `status.json` and what was logged are still there"
+        issues.append(Issue(problem="is not what `ftrainer train` wrote", found=repr(str(path / CONFIG)), hint=hint))
     if issues:
         raise ConfigError(issues)
-    content = read_status(path)
+    content = sound(read_status(path))
     metrics = read_metrics(path / METRICS, content.get("members") or ())
     planned = content.get("total_steps", resolved.get("trainer", "max_steps"))
-    found = standing(path, content, planned)
+    found = standing(path, content, planned if type(planned) is int else None)
     return Run(path=path, content=content, standing=found, resolved=resolved, metrics=metrics)
+
+
+def sound(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a `status.json` that are of the kind that a run writes.
+
+    >>> sound({"status": "finished", "step": "many", "members": [1]})
+    {'status': 'finished'}
+    """
+    kept = {name: value for name, value in content.items() if isinstance(value, KINDS.get(name, object))}
+    if not all(isinstance(member, dict) for member in kept.get("members", ())):
+        del kept["members"]
+    return kept
 
 
 def json_lines(path: Path) -> Iterator[dict[str, Any]]:
