@@ -147,10 +147,10 @@ def state_of(workload: Workload, backend: str, overrides: Mapping[str, Any] = Ma
 
 
 def whole_fit(backend: str) -> Contestant:
-    """`fit` on a list of batches, from call to return: the copy of the state, the loop and its log included."""
+    """`fit` on one epoch, from call to return: the copy of the state, the loop and its log included."""
 
     def contestant(workload: Workload) -> Runner:
-        state, batches = state_of(workload, backend), workload.batches()
+        state, batches = state_of(workload, backend), list(Repeated(workload.batches(), workload.steps))
 
         def run() -> float:
             begin = time.perf_counter()

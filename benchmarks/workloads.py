@@ -26,7 +26,7 @@ class Workload:
         sizes: its arguments.
         shape: of one input.
         batch_size: examples in a batch.
-        steps: of one measurement: some 0.3 s of a hand-written loop.
+        steps: of one measurement: half a second to one of a hand-written loop.
     """
 
     name: str
@@ -136,8 +136,8 @@ def images(dropout: float = 0.0) -> Workload:
 
 
 WORKLOADS: tuple[Workload, ...] = (
-    perceptron(64, 600),
-    perceptron(64, 400, dropout=0.1),
+    perceptron(64, 1500),
+    perceptron(64, 1000, dropout=0.1),
     perceptron(256, 200),
     perceptron(256, 150, dropout=0.1),
     perceptron(1024, 30),

@@ -45,7 +45,7 @@ def fit(state: TrainState, data: Any, *, donate: bool = False, resume: str | Pat
     if reason := why_finished(begin, source, asked):
         log.info("%s is finished: %s", state.program.run.name, reason)
         return state
-    for event in iterate(begin, source, donate=donate):
+    for event in told(begin, source, donate, is_followed=False):
         state = event.state
     return state
 
@@ -55,7 +55,7 @@ def iterate(
     data: Any,
     *,
     donate: bool = False,
-    interrupted: Callable[[], str | None] = lambda: None,
+    interrupted: Callable[[], str | None] | None = None,
     rescue: str | None = None,
 ) -> Iterator[Event]:
     """The same as a generator of events; draining it is training.
@@ -69,10 +69,23 @@ def iterate(
     Yields:
         StepEnd, Logged, EpochEnd, Validated, Saved and, last, Stopping. An event lends its state: clone to keep.
     """
+    yield from told(begin, data, donate, interrupted, rescue)
+
+
+def told(
+    begin: TrainState | Beginning,
+    data: Any,
+    donate: bool,
+    interrupted: Callable[[], str | None] | None = None,
+    rescue: str | None = None,
+    is_followed: bool = True,
+) -> Iterator[Event]:
+    """The loop itself; where nobody follows it, steps after which nothing is due make no event."""
     begin = begin if isinstance(begin, Beginning) else Beginning(state=begin)
     if not donate:
         begin = attrs.evolve(begin, state=pytree.map(clone, begin.state))
-    training = Training(begin, data_of(begin.state.program, as_data(data)), interrupted, rescue)
+    source = data_of(begin.state.program, as_data(data))
+    training = Training(begin, source, interrupted, rescue, is_followed)
     with numerics(training.run.precision, training.run.deterministic), training.journal, training.saver:
         yield from training.events()
 

@@ -82,6 +82,10 @@ class Reactions:
 
         self.titles = [title(callback) for _, callback in self._callbacks]
 
+    def __len__(self) -> int:
+        """How many callbacks react."""
+        return len(self._callbacks)
+
     def saved(self, member: int | None) -> dict[str, Any]:
         """What a checkpoint of the run keeps."""
         del member
@@ -120,6 +124,10 @@ class MemberReactions:
         given = memories or {"all": None, "members": [None] * n_members}
         self._all = Reactions(callbacks, given["all"])
         self._members = [Reactions(callbacks, memory) for memory in given["members"]]
+
+    def __len__(self) -> int:
+        """How many callbacks react."""
+        return len(self._all)
 
     @property
     def memories(self) -> dict[str, Any]:

@@ -46,12 +46,27 @@ Who = Sequence[int | None]
 
 
 class Training:
-    """A run from where it begins to its end: its settings, what it moves, and whom it tells."""
+    """A run from where it begins to its end: its settings, what it moves, and whom it tells.
 
-    def __init__(self, begin: Beginning, data: Data, interrupted: Callable[[], str | None], rescue: str | None):
+    Args:
+        begin, data: as for `iterate`, with Data.
+        interrupted: asked between steps; None where nothing can interrupt.
+        rescue: where to save `last` when the run ends and no callback does.
+        is_followed: whether somebody wants every event; where not, and no callback does, most steps make none.
+    """
+
+    def __init__(
+        self,
+        begin: Beginning,
+        data: Data,
+        interrupted: Callable[[], str | None] | None = None,
+        rescue: str | None = None,
+        is_followed: bool = True,
+    ):
         self.program = begin.state.program
         self.trainer, self.run = self.program.trainer, self.program.run
-        self.data, self.interrupted, self.rescue = data, interrupted, rescue
+        self.data, self.rescue = data, rescue
+        self.interrupted = interrupted or (lambda: None)
         self.clock = run_clock(self.program, data, begin.cursor)
         self.total = self.trainer.total_steps(self.clock.attempts_by)
         self.tick, self.elapsed_before = int(begin.state.tick.max()), begin.elapsed
@@ -60,6 +75,9 @@ class Training:
         self.stepper = stepper_of(begin, data)
         self.at_home = self.stepper.device.type == "cpu" and self.program.policy.precision != "fp64"
         self.reactions = reactions_of(begin)
+        is_timed = interrupted is not None or self.trainer.max_time is not None
+        self.looks_away = not (is_followed or is_timed or self.reactions)
+        self.due = self.step
         self.journal = Journal(self.program.loggers, self.info())
         self.saver = Saver()
         self.pending: list[tuple[int, Tensor]] = []
@@ -109,6 +127,9 @@ class Training:
             if applies:
                 self.step += 1
                 self.epoch += self.epoch_ended
+                if self.looks_away and self.step < self.due:
+                    self.pending.append((self.step, metrics[SKIPPED]))
+                    continue
                 yield from self.after_step(metrics)
                 if self.reason is not None or self.step >= self.total:
                     return
@@ -148,6 +169,12 @@ class Training:
                 yield from self.save_all()  # at the run's end, saving waits for the last judgements
         for member in self.roster.settle():
             self.stepper.rest(member)
+        self.due = self.next_due()
+
+    def next_due(self) -> int:
+        """The next step after which there is more to do than to count it, where nobody is told of each."""
+        periods = (self.trainer.log_every_n_steps, self.trainer.val_every_n_steps or self.total)
+        return min(self.clock.attempts_by(self.epoch + 1), self.total, *(self.step // n * n + n for n in periods))
 
     def log_metrics(self, metrics: Mapping[str, Tensor]) -> Iterator[Event]:
         """Fetch training's figures from the device, count the bad steps, and tell of both."""
