@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ftrainer.components.base import LogSink, RunInfo
 from registry.spec import component
@@ -45,7 +45,7 @@ class CsvSink:
 
     def __init__(self, path: Path, columns: list[str]):
         self._path, self._columns = path, columns
-        self._file: TextIO = path.open("a", encoding="utf-8", newline="")
+        self._file = path.open("ab", buffering=0)
 
     def write(self, row: Row) -> None:
         """Append a line, after widening the table where the row has new figures."""
@@ -53,8 +53,7 @@ class CsvSink:
         new = [name for name in cells if name not in self._columns]
         if new:
             self._widen(new)
-        self._file.write(csv_line([cells.get(name, "") for name in self._columns]))
-        self._file.flush()
+        self._file.write(csv_line([cells.get(name, "") for name in self._columns]).encode())
 
     def close(self) -> None:
         """Close the file."""
@@ -65,7 +64,7 @@ class CsvSink:
         _, records = read_table(self._path)
         self._columns = [*self._columns, *new]
         replace_text(self._path, table_lines(self._columns, [[*record, *("" for _ in new)] for record in records]))
-        self._file = self._path.open("a", encoding="utf-8", newline="")
+        self._file = self._path.open("ab", buffering=0)
 
 
 def as_cells(row: Row) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TextIO
+from io import RawIOBase
 
 import attrs
 
@@ -30,19 +30,18 @@ class JsonLines:
         path = info.out_dir / self.path
         path.parent.mkdir(parents=True, exist_ok=True)
         drop_past(path, info.start_step)
-        return JsonLinesSink(path.open("a", encoding="utf-8", newline=""))
+        return JsonLinesSink(path.open("ab", buffering=0))
 
 
 @attrs.frozen
 class JsonLinesSink:
     """The open file."""
 
-    file: TextIO
+    file: RawIOBase
 
     def write(self, row: Row) -> None:
         """Append a line and hand it to the system, so that a killed process loses none."""
-        self.file.write(to_line(row))
-        self.file.flush()
+        self.file.write(to_line(row).encode())
 
     def close(self) -> None:
         """Close the file."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 Row = Mapping[str, Any]
+ENCODER = json.JSONEncoder(allow_nan=False)
+"""`json.dumps` would make one for each line."""
 WORDS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
@@ -29,7 +31,7 @@ def to_line(row: Row) -> str:
     '{"step": 1, "epoch": 0, "split": "train", "metrics": {"loss": "Infinity"}}\\n'
     """
     metrics = {name: json_number(value) for name, value in row["metrics"].items()}
-    return json.dumps({**row, "metrics": metrics}, allow_nan=False) + "\n"
+    return ENCODER.encode({**row, "metrics": metrics}) + "\n"
 
 
 def from_line(line: str) -> dict[str, Any]:
