@@ -100,18 +100,18 @@ def logging(workload: Workload, root: Path) -> Question:
 
 
 TOWER = Workload(
-    name="6 x 2048²", kind="tower", sizes={"width": 2048, "depth": 6}, shape=(2048,), batch_size=32, steps=20
+    name="6 x 2048²", kind="tower", sizes={"width": 2048, "depth": 6}, shape=(2048,), batch_size=32, steps=12
 )
 QUESTIONS: Mapping[str, Callable[[Path], Question]] = MappingProxyType(
     {
-        "guard, mlp 64": lambda root: guard(perceptron(64, 2000), 5.0),
-        "guard, mlp 256": lambda root: guard(perceptron(256, 600), 5.0),
-        "guard, mlp 1024": lambda root: guard(perceptron(1024, 80), 5.0),
+        "guard, mlp 64": lambda root: guard(perceptron(64, 1000), 5.0),
+        "guard, mlp 256": lambda root: guard(perceptron(256, 150), 5.0),
+        "guard, mlp 1024": lambda root: guard(perceptron(1024, 25), 5.0),
         f"guard, {TOWER.name}": lambda root: guard(TOWER, 15.0),
         f"saving every {EVERY}, mlp 1024": saving,
         "logging every 10, mlp 64": partial(logging, perceptron(64, 2000)),
         "logging every 10, mlp 256": partial(logging, perceptron(256, 600)),
-        "logging every 10, mlp 1024": partial(logging, perceptron(1024, 80)),
+        "logging every 10, mlp 1024": partial(logging, perceptron(1024, 200)),
     }
 )
 
@@ -190,7 +190,7 @@ def percent(values: Mapping[str, float]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and add what was measured to the results."""
     parser = argparse.ArgumentParser(prog="benchmarks.loop", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--only", action="append", choices=list(QUESTIONS), metavar="NAME", help=", ".join(QUESTIONS))
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
