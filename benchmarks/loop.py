@@ -77,11 +77,11 @@ def guard(workload: Workload, limit: float) -> Question:
 
 
 def saving(root: Path) -> Question:
-    """Four saves, the last of which `fit` waits for."""
+    """Two saves, the last of which `fit` waits for."""
     callback = {"_type_": "cb.model_checkpoint", "save_dir": str(root / "saves"), "every_n_steps": EVERY}
     quiet = {"trainer": {"log_every_n_steps": EVERY}}
     return Question(
-        workload=perceptron(1024, 4 * EVERY),
+        workload=perceptron(1024, 2 * EVERY),
         with_it={**quiet, "callbacks": [{**callback, "save_last": False}]},
         without=quiet,
         limit=2.0,
@@ -110,8 +110,8 @@ QUESTIONS: Mapping[str, Callable[[Path], Question]] = MappingProxyType(
         f"guard, {TOWER.name}": lambda root: guard(TOWER, 15.0),
         f"saving every {EVERY}, mlp 1024": saving,
         "logging every 10, mlp 64": partial(logging, perceptron(64, 2000)),
-        "logging every 10, mlp 256": partial(logging, perceptron(256, 600)),
-        "logging every 10, mlp 1024": partial(logging, perceptron(1024, 200)),
+        "logging every 10, mlp 256": partial(logging, perceptron(256, 300)),
+        "logging every 10, mlp 1024": partial(logging, perceptron(1024, 100)),
     }
 )
 
