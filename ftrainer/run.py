@@ -360,9 +360,11 @@ def _registry(config: str | None) -> Registry:
 
         return builtin_registry()
     from ftrainer.config import resolve_config
-    from ftrainer.experiment import build_registry
+    from ftrainer.experiment import build_registry, located
 
-    return build_registry(resolve_config(config))
+    resolved = resolve_config(config)
+    with located(resolved):
+        return build_registry(resolved)
 
 
 @main.command()

@@ -10,7 +10,7 @@ from typing import Any
 from .issue import ConfigError, ConfigPath, Issue
 from .registry import Registry
 from .settings import Settings
-from .targets import forbidden, import_module
+from .targets import forbidden, import_module, told
 
 GROUP = "ftrainer.plugins"
 
@@ -73,6 +73,8 @@ def _load(registry: Registry, module: ModuleType, path: ConfigPath) -> Registry:
         result: Any = register(registry)
     except ConfigError as error:
         raise ConfigError([issue.under(path) for issue in error.issues]) from error
+    except Exception as error:  # foreign code may raise anything
+        raise ConfigError([_failed(module, error, path)]) from error
     if not isinstance(result, Registry):
         raise ConfigError([_no_registry(module, result, path)])
     return result
@@ -86,10 +88,15 @@ def _no_register(module: ModuleType, path: ConfigPath) -> Issue:
     )
 
 
+def _failed(module: ModuleType, error: Exception, path: ConfigPath) -> Issue:
+    hint = "it takes one argument: `def register(registry): …`" if isinstance(error, TypeError) else None
+    return Issue(path=path, problem=f"{module.__name__}.register failed: {told(error)}", hint=hint)
+
+
 def _no_registry(module: ModuleType, result: object, path: ConfigPath) -> Issue:
     return Issue(
         path=path,
         problem=f"{module.__name__}.register returned no registry",
-        found="None" if result is None else f"a {type(result).__name__}",
+        found="None" if result is None else type(result).__name__,
         hint="a registry is immutable: write `return registry.register('my.key', MyComponent)`",
     )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal, get_args
 
 import attrs
@@ -27,13 +29,16 @@ class Entry:
         factory: the class or function that the key stands for.
         check: `strict` reads the signature at registration and checks every argument before the call, `best_effort`
             does so where there is a signature to read, `runtime_only` leaves everything to the call.
-        signature: what the factory takes; None where nothing is to be checked before the call.
     """
 
     key: str
     factory: Callable[..., Any]
     check: CheckMode = "strict"
-    signature: Signature | None = attrs.field(default=None, eq=False, repr=False)
+
+    @cached_property
+    def signature(self) -> Signature | None:
+        """What the factory takes, read when it is first asked for; None where nothing is checked before the call."""
+        return None if self.check == "runtime_only" else signature_of(self.factory)
 
     @property
     def origin(self) -> str:
@@ -166,11 +171,16 @@ def _entry(key: str, factory: Callable[..., Any], check: CheckMode) -> Entry:
         raise invalid(f"the factory of {key!r} cannot be called", found=repr(factory))
     if check not in get_args(CheckMode):
         raise invalid(f"unknown check for {key!r}", found=repr(check), expected=", ".join(get_args(CheckMode)))
-    signature = None if check == "runtime_only" else signature_of(factory)
-    if check == "strict" and signature is None:
+    entry = Entry(key=key, factory=factory, check=check)
+    if check == "strict" and not _is_python(factory) and entry.signature is None:
         hint = "register it with check='best_effort' or check='runtime_only'"
         raise invalid(f"the factory of {key!r} has no signature that can be read", hint=hint)
-    return Entry(key=key, factory=factory, check=check, signature=signature)
+    return entry
+
+
+def _is_python(factory: Callable[..., Any]) -> bool:
+    """Whether a factory is written in Python, so that its signature can be read whenever it is needed."""
+    return isinstance(getattr(factory, "__init__", None) if isinstance(factory, type) else factory, FunctionType)
 
 
 def _duplicate(old: Entry, new: Entry) -> ConfigError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -32,7 +33,7 @@ def import_module(name: str, path: ConfigPath) -> ModuleType:
     """A module by its dotted name.
 
     Raises:
-        ConfigError: there is no such module, or it cannot be read as Python.
+        ConfigError: there is no such module, it cannot be read as Python, or its own code fails.
     """
     if not all(part.isidentifier() for part in name.split(".")):
         raise ConfigError([Issue(path=path, problem="is no module name", found=repr(name))])
@@ -46,6 +47,21 @@ def import_module(name: str, path: ConfigPath) -> ModuleType:
         raise ConfigError([issue]) from error
     except (ImportError, SyntaxError) as error:
         raise ConfigError([Issue(path=path, problem=f"importing {name!r} failed: {error}")]) from error
+    except Exception as error:  # foreign code may raise anything
+        raise ConfigError([Issue(path=path, problem=f"importing {name!r} failed: {told(error)}")]) from error
+
+
+def told(error: Exception) -> str:
+    """What foreign code raised, and where.
+
+    >>> try:
+    ...     int("x")
+    ... except ValueError as error:
+    ...     print(told(error).partition(" (")[0])
+    ValueError: invalid literal for int() with base 10: 'x'
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
 
 
 def import_target(name: str, settings: Settings, path: ConfigPath) -> Callable[..., Any]:

@@ -112,6 +112,10 @@ def test_components_lists_keys_and_describes_one() -> None:
     )
 
 
+def test_components_say_what_stands_for_a_tensor() -> None:
+    assert "tensors  a list of tensors  required" in run("components", "op.cat").stdout
+
+
 def test_components_include_plugins_that_a_configuration_names() -> None:
     assert "data.constant_regression" not in run("components").stdout
     assert "extensions/example_plugin.py:" in run("components", "data.constant_regression", "--config", PLUGIN).stdout

@@ -30,6 +30,9 @@ MODULES = {
     "again": "def register(registry):\n    return registry.register('thing.half', dict, check='best_effort')\n",
     "broken": "def register(registry:\n",
     "needs": "import surely_not_installed\n",
+    "boom": "raise RuntimeError('at once')\n",
+    "deaf": "def register():\n    return 3\n",
+    "lost": "def register(registry):\n    return {}['a']\n",
     "picky": "from plugs.good import surely_not_there\n",
 }
 
@@ -79,7 +82,13 @@ def test_an_installed_plugin_is_loaded_by_its_name_and_only_then() -> None:
             ["plugs.silent"],
             r"plugs.silent.register returned no registry; found None \(.*: write `return registry.register",
         ),
-        (["plugs.wrong"], r"imports\[0\]: plugs.wrong.register returned no registry; found a int"),
+        (["plugs.wrong"], r"imports\[0\]: plugs.wrong.register returned no registry; found int"),
+        (["plugs.boom"], r"imports\[0\]: importing 'plugs.boom' failed: RuntimeError: at once \(.*boom.py:1\)"),
+        (
+            ["plugs.deaf"],
+            r"plugs.deaf.register failed: TypeError: register\(\) takes 0 .*it takes one argument: `def reg",
+        ),
+        (["plugs.lost"], r"plugs.lost.register failed: KeyError: 'a' \(.*lost.py:2\)"),
         (["plugs.bare"], r"imports\[0\]: plugs.bare is no plugin: it has no function `register` \(add `def register"),
         (
             ["plugs.good", "plugs.again"],

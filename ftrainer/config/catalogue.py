@@ -56,7 +56,10 @@ def _fields(entry: Entry, literals: Collection[type]) -> list[str]:
 
 def _taken(hint: Any, literals: Collection[type]) -> str:
     """What an annotation takes; literals are written as numbers."""
-    return " or ".join("numbers" if option in literals else describe(option) for option in options(hint))
+    text = " or ".join("numbers" if option in literals else describe(option) for option in options(hint))
+    for cls in literals:
+        text = text.replace(f"{cls.__name__} (a spec with _type_)", f"{cls.__name__.lower()}s")
+    return text
 
 
 def _traceable(factory: Callable[..., Any]) -> set[str]:
