@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-QUESTIONS = ("step", "start", "memory", "loop", "replicate", "offline", "config")
+QUESTIONS = ("step", "start", "memory", "loop", "replicate", "offline", "config", "report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
