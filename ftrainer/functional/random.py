@@ -12,7 +12,7 @@ Two habits of compilers shape the formulas. Inductor folds sums and products of 
 expressions, and C++ may assume that no signed product overflows: both gave wrong words where a product's operands were
 known, so the key, which no compiler knows, comes in before the first product. And Inductor writes an expression out
 once for each reader, which a chain of shift-and-xor doubles at each link: so there are three links where `squares`
-(Widynski, 2020) has eight, and `_settled` ends the copying at each key.
+(Widynski, 2020) has eight, and `settled` ends the copying at each key.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     True
     """
     counter = data.to(torch.int64) if isinstance(data, Tensor) else _signed(data)
-    return _word(_settled(key), counter ^ FOLD)
+    return _word(settled(key), counter ^ FOLD)
 
 
 def split(key: Tensor, n: int = 2) -> Tensor:
@@ -83,7 +83,7 @@ def split(key: Tensor, n: int = 2) -> Tensor:
     >>> bool(a == b)
     False
     """
-    return _word(_settled(key), torch.arange(n, device=key.device) ^ SPLIT)
+    return _word(settled(key), torch.arange(n, device=key.device) ^ SPLIT)
 
 
 def bits(key: Tensor, shape: Shape = ()) -> Tensor:
@@ -177,7 +177,7 @@ def permutation(key: Tensor, n: int) -> Tensor:
 def _words(key: Tensor, shape: Shape) -> Tensor:
     """64 random bits for each of the counters 1, 2, …"""
     counter = torch.arange(1, math.prod(shape) + 1, dtype=torch.int64, device=key.device)
-    return _word(_settled(key), counter.reshape(tuple(shape)))
+    return _word(settled(key), counter.reshape(tuple(shape)))
 
 
 def _word(key: Word, counter: Word) -> Word:
@@ -188,7 +188,7 @@ def _word(key: Word, counter: Word) -> Word:
     return word ^ _shift(word, 31)
 
 
-def _settled(word: Tensor) -> Tensor:
+def settled(word: Tensor) -> Tensor:
     """The same tensor; Inductor writes it to memory here instead of copying its expression into every reader."""
     return word.as_strided(word.shape, word.stride())
 
@@ -204,7 +204,7 @@ def _shift(word: Word, n: int) -> Word:
 
 def _alone(draw: Callable[..., Tensor], key: Tensor, shape: Shape, dtype: torch.dtype) -> Tensor:
     """One number, as the first of two: a lone one gets scalar code from Inductor, whose logarithm rounds otherwise."""
-    return _settled(draw(key, (2,), dtype))[:1].reshape(tuple(shape))
+    return settled(draw(key, (2,), dtype))[:1].reshape(tuple(shape))
 
 
 def _open_low(word: Tensor) -> Tensor:
