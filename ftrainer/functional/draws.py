@@ -156,7 +156,7 @@ def _dropped(call: Call, input: Tensor, p: float, training: bool, inplace: bool,
 
 
 def _scaled(input: Tensor, keep: Tensor, p: float) -> Tensor:
-    # Settled, so that the backward pass reads the mask again instead of drawing it again: 4 to 8% of a step at width 64.
+    # Settled, so that the way back reads the mask instead of drawing it again: 4 to 8% of a step at width 64.
     return input * random.settled(keep.to(input.dtype) * (1 / (1 - p)))
 
 
