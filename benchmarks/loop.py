@@ -109,8 +109,8 @@ QUESTIONS: Mapping[str, Callable[[Path], Question]] = MappingProxyType(
         "guard, mlp 1024": lambda root: guard(perceptron(1024, 25), 5.0),
         f"guard, {TOWER.name}": lambda root: guard(TOWER, 15.0),
         f"saving every {EVERY}, mlp 1024": saving,
-        "logging every 10, mlp 64": partial(logging, perceptron(64, 2000)),
-        "logging every 10, mlp 256": partial(logging, perceptron(256, 300)),
+        "logging every 10, mlp 64": partial(logging, perceptron(64, 8000)),
+        "logging every 10, mlp 256": partial(logging, perceptron(256, 1500)),
         "logging every 10, mlp 1024": partial(logging, perceptron(1024, 100)),
     }
 )
