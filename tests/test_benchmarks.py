@@ -103,7 +103,7 @@ def test_results_are_written_with_their_environment(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
     written: dict[str, Any] = json.loads(harness.write("x", {"figures": [1]}).read_text())
     assert written["figures"] == [1]
-    assert written["environment"]["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(written["environment"]["versions"]["torch"])  # it may name its build besides
     assert written["environment"]["threads"] == torch.get_num_threads()
 
 
