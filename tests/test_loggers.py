@@ -19,7 +19,7 @@ from rich.console import Console
 from ftrainer.components.base import LogSink, RunInfo
 from ftrainer.components.loggers.csv import CsvLogger
 from ftrainer.components.loggers.curves import Curves
-from ftrainer.components.loggers.jsonl import JsonLines
+from ftrainer.components.loggers.jsonl import JsonLines, JsonLinesSink
 from ftrainer.components.loggers.progress import BarSink, LinesSink, ProgressBar
 from ftrainer.components.loggers.rows import history
 from ftrainer.components.loggers.stdout import Stdout
@@ -71,6 +71,18 @@ def test_rows_are_on_disk_at_once(tmp_path: Path) -> None:
         sink.write(row(1, loss=0.5))
     assert len(lines(tmp_path / "metrics.jsonl")) == len(table(tmp_path / "metrics.csv")) == 1
     jsonl.close(), table_sink.close()
+
+
+class Filling(io.RawIOBase):
+    """A file on a disk with room for ten bytes, which takes what fits and says how much that was."""
+
+    def write(self, data: Any) -> int:
+        return min(10, len(data))
+
+
+def test_a_row_that_does_not_fit_on_the_disk_is_an_error() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        JsonLinesSink(Filling()).write(row(1, a=0.5))
 
 
 def test_csv_grows_columns_on_the_right(tmp_path: Path) -> None:

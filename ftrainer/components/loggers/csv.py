@@ -11,7 +11,7 @@ from typing import Any
 from ftrainer.components.base import LogSink, RunInfo
 from registry.spec import component
 
-from .rows import Row, replace_text
+from .rows import Row, append, replace_text
 
 FIXED = ("step", "epoch", "split")
 
@@ -53,7 +53,7 @@ class CsvSink:
         new = [name for name in cells if name not in self._columns]
         if new:
             self._widen(new)
-        self._file.write(csv_line([cells.get(name, "") for name in self._columns]).encode())
+        append(self._file, csv_line([cells.get(name, "") for name in self._columns]))
 
     def close(self) -> None:
         """Close the file."""

@@ -9,7 +9,7 @@ import attrs
 from ftrainer.components.base import LogSink, RunInfo
 from registry.spec import component
 
-from .rows import Row, drop_past, to_line
+from .rows import Row, append, drop_past, to_line
 
 
 @component
@@ -41,7 +41,7 @@ class JsonLinesSink:
 
     def write(self, row: Row) -> None:
         """Append a line and hand it to the system, so that a killed process loses none."""
-        self.file.write(to_line(row).encode())
+        append(self.file, to_line(row))
 
     def close(self) -> None:
         """Close the file."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,21 @@ def to_line(row: Row) -> str:
     """
     metrics = {name: json_number(value) for name, value in row["metrics"].items()}
     return ENCODER.encode({**row, "metrics": metrics}) + "\n"
+
+
+def append(file: RawIOBase, line: str) -> None:
+    """Hand a line to the system at once.
+
+    Args:
+        file: opened without a buffer.
+        line: with its end.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    raw = line.encode()
+    if file.write(raw) != len(raw):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def from_line(line: str) -> dict[str, Any]:
