@@ -455,6 +455,19 @@ def test_a_step_that_the_run_does_not_have(tmp_path: Path, step: int) -> None:
         replay(tmp_path, step)
 
 
+def test_steps_are_replayed_on_the_batches_that_they_had(tmp_path: Path) -> None:
+    saving = {**SAVING, "keep": 1}
+    first = config(callbacks=[saving], trainer={"_type_": "trainer.default", "max_steps": 5})
+    run_experiment(first, {"run.out_dir": str(tmp_path)})
+    assert "rows" in replay(tmp_path, 3).batches[0]
+    later = {"run.out_dir": str(tmp_path), "data.batch_size": 4, "data.steps_per_epoch": 7, "trainer.max_steps": 9}
+    run_experiment(first, later, resume="auto")
+    (told,) = replay(tmp_path, 7).batches
+    assert told.count(",") == 1 + 3
+    with pytest.raises(ConfigError, match=r"step: the run had other batches then.*found 3; expected at least 6"):
+        replay(tmp_path, 3)
+
+
 def test_a_run_without_checkpoints_cannot_be_replayed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no intact checkpoint there"):
         replay(tmp_path, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def checkpoint_before(place: Path, attempt: int) -> tuple[Path | None, dict[str,
     """The last intact checkpoint before a step, if there is one, and the configuration of the run.
 
     Raises:
-        ConfigError: there is no intact checkpoint at all.
+        ConfigError: there is no intact checkpoint at all, or none that knows the batches of that step.
     """
     manifests = {}
     for path in stored(place):
@@ -102,9 +102,21 @@ def checkpoint_before(place: Path, attempt: int) -> tuple[Path | None, dict[str,
             continue
     if not manifests:
         raise invalid(f"{place}: no intact checkpoint there")
-    before = [path for path in manifests if manifests[path]["cursor"]["step"] < attempt]
-    nearest = max(before, key=lambda path: manifests[path]["cursor"]["step"], default=None)
-    return nearest, permitted(next(iter(manifests.values()))["config"])
+    steps = {path: manifest["cursor"]["step"] for path, manifest in manifests.items()}
+    nearest = max((path for path in steps if steps[path] < attempt), key=steps.__getitem__, default=None)
+    behind = min((path for path in steps if steps[path] >= attempt), key=steps.__getitem__, default=nearest)
+    # A resume may have changed the batches: the checkpoint behind the step knows those of the step.
+    chosen = next((path for path in (behind, nearest) if path and began(manifests[path]) < max(attempt, 1)), None)
+    if chosen is None:
+        least = min(map(began, manifests.values())) + 1
+        raise invalid("the run had other batches then, which no checkpoint knows", "step",
+                      found=str(attempt), expected=f"at least {least}")  # fmt: skip
+    return nearest, permitted(manifests[chosen]["config"])
+
+
+def began(manifest: Mapping[str, Any]) -> int:
+    """The step after which a run had the batches that it had when this was saved."""
+    return int(manifest["cursor"]["clock"]["from_step"])
 
 
 def beginning(
