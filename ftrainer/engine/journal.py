@@ -15,6 +15,9 @@ from .roster import Figures
 
 log = logging.getLogger("ftrainer.run")
 
+PATIENCE = 0.5
+"""Seconds that a row of training waits for others."""
+
 
 class Journal:
     """The open loggers of a run. One that fails is left out; the run goes on, and says at its end what was missed."""
@@ -25,6 +28,8 @@ class Journal:
         self.failed: dict[str, str] = {}
         self._n_entries = 0
         self._missed_from: dict[str, int] = {}
+        self._waiting: list[tuple[dict[str, Any], Figures]] = []
+        self._send_at = 0.0
         self._start = time.monotonic()
 
     def __enter__(self) -> Journal:
@@ -37,6 +42,7 @@ class Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.flush()
         for name, (_, sink) in list(self._sinks.items()):
             try:
                 sink.close()
@@ -47,8 +53,28 @@ class Journal:
             log.warning("%s failed and lacks %d of %d entries: %s", name, missed, self._n_entries, reason)
 
     def write(self, step: int, epoch: int, split: str, figures: Figures) -> None:
-        """Send every logger a row for each member, or one with the means to those that say `per_member = False`."""
-        moment = {"step": step, "epoch": epoch, "split": split, "time": self.elapsed}
+        """Send every logger a row for each member, or one with the means to those that say `per_member = False`.
+
+        Rows of training wait for one another: between two steps each of them finds the loggers' code out of the
+        processor's caches, and sent together they find it there.
+        """
+        self._waiting.append(({"step": step, "epoch": epoch, "split": split, "time": self.elapsed}, figures))
+        if split != "train":
+            self.flush()
+
+    def flush_old(self) -> None:
+        """Send the rows that wait if the first of them has waited long enough."""
+        if self._waiting and self.elapsed >= self._send_at:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the rows that wait; whoever saves the run says so first, so that no checkpoint is ahead of its rows."""
+        waiting, self._waiting = self._waiting, []
+        for moment, figures in waiting:
+            self._send(moment, figures)
+        self._send_at = self.elapsed + PATIENCE
+
+    def _send(self, moment: dict[str, Any], figures: Figures) -> None:
         rows = [{**moment, **self._signature(who), "metrics": dict(metrics)} for who, metrics in figures.items()]
         self._n_entries += 1
         means = rows if len(rows) < 2 else [{**moment, "member": f"mean of {len(rows)}", "metrics": mean_of(figures)}]
@@ -61,6 +87,7 @@ class Journal:
 
     def ends(self, step: int, epoch: int, who: int, reason: str) -> None:
         """Tell the loggers of members that one of them ended before the run."""
+        self.flush()
         row = {"step": step, "epoch": epoch, "split": "train", "time": self.elapsed, **self._signature(who)}
         for name, (logger, sink) in list(self._sinks.items()):
             try:

@@ -143,6 +143,7 @@ class Training:
         self.pending.append((self.step, metrics[SKIPPED]))
         if self.step % self.trainer.log_every_n_steps == 0 or self.step == self.total:
             yield from self.log_metrics({name: value for name, value in metrics.items() if name != SKIPPED})
+        self.journal.flush_old()
         event = StepEnd(
             step=self.step, epoch=self.epoch, state=self.stepper.state, elapsed=self.elapsed, metrics=metrics
         )
@@ -279,6 +280,7 @@ class Training:
         """Write the checkpoints asked for at this step, and tell of those that reached the disk."""
         if self.saves:
             self.give_up(self.count_pending())
+            self.journal.flush()
         for member, saves in sorted(self.saves.items(), key=lambda item: item[0] is None):  # the run's own last of all
             state = self.roster.state_of(self.stepper.state, member)
             self.saver.save(saves, state, {"cursor": self.cursor(member), **self.reactions.saved(member)})
