@@ -11,6 +11,7 @@ import attrs
 from torch import Tensor
 
 from ftrainer.components.data.adapt import as_data
+from ftrainer.deps import malloc
 from ftrainer.functional import pytree
 from ftrainer.functional.events import Event
 from ftrainer.functional.state import TrainState
@@ -86,6 +87,8 @@ def told(
         begin = attrs.evolve(begin, state=pytree.map(clone, begin.state))
     source = data_of(begin.state.program, as_data(data))
     training = Training(begin, source, interrupted, rescue, is_followed)
+    if training.stepper.device.type == "cpu":
+        malloc.keep_freed()
     with numerics(training.run.precision, training.run.deterministic), training.journal, training.saver:
         yield from training.events()
 
