@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import logging
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+
+from . import generated
 
 log = logging.getLogger("ftrainer.jit")
 
@@ -31,8 +33,7 @@ C++ takes a signed overflow for impossible and gave wrong random words; no setti
 """
 
 
-VECTORS = "vectors.txt"
-FORMAT = "2"
+FORMAT = "3"
 """Changes whenever code that was stored before must not be loaded again."""
 
 
@@ -63,15 +64,13 @@ def compile_graph(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[
         graph: a graph of flat tensors; it may write to its inputs.
         tensors: inputs of the shapes, dtypes and devices to compile for.
     """
-    import torch._inductor.config as settings  # noqa: PLC0415
-
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "kernels"))
     held = lift_constants(graph)
-    inputs: list[Any] = [*tensors, *held]
-    with torch.no_grad(), settings.patch(dict(OPTIONS)):
-        # A stored graph that was given constants comes back with a parameter too many (torch 2.13).
-        storable = _can_store() and not held
-        compiled = _stored(graph, inputs) if storable else torch._inductor.compile(graph, inputs)
+    inputs: list[Tensor] = [*tensors, *held]
+    call = _stored(graph, inputs) if is_plain(inputs) else None
+    if call is not None:
+        return lambda *given: call([*given, *held])
+    with torch.no_grad(), settings():
+        compiled = torch._inductor.compile(graph, list[Any](inputs))
     return (lambda *given: compiled(*given, *held)) if held else compiled
 
 
@@ -81,48 +80,68 @@ def cache_dir() -> Path:
     return Path(os.environ.get("FTRAINER_CACHE") or Path(base) / "ftrainer")
 
 
-def _can_store() -> bool:
-    """Whether this torch can write a compiled graph to a file (since 2.12 or so)."""
-    return "aot" in inspect.signature(torch._inductor.standalone_compile).parameters
+def is_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors lie on the CPU, each in memory of its own: what writes to one is seen through none other."""
+    storages = {tensor.untyped_storage()._cdata for tensor in tensors}
+    return len(storages) == len(tensors) and all(tensor.device.type == "cpu" for tensor in tensors)
 
 
-def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[..., Sequence[Tensor]]:
-    from torch._inductor import config as settings  # noqa: PLC0415
-    from torch._inductor import cpu_vec_isa  # noqa: PLC0415
-    from torch._inductor.standalone_compile import AOTCompiledArtifact  # noqa: PLC0415
-
-    path = cache_dir() / "graphs" / f"{fingerprint(graph, tensors)}.bin"
-    if path.is_file():
+def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> generated.Call | None:
+    """The generated function for a graph, from the disk where it is there; None for code that cannot be stored."""
+    folder = cache_dir() / "graphs" / fingerprint(graph, tensors)
+    if folder.is_dir():
         try:
-            with settings.patch(_known_vectors()):
-                return AOTCompiledArtifact.load(path=str(path), format="binary")
-        except (RuntimeError, OSError, EOFError, ValueError, AttributeError, ImportError) as error:
-            log.warning("%s cannot be used (%s) and is compiled anew", path, error)
-    compiled = torch._inductor.standalone_compile(graph, list(tensors), dynamic_shapes="from_example_inputs", aot=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    compiled.save(path=str(unfinished), format="binary")
-    os.replace(unfinished, path)
-    (cache_dir() / VECTORS).write_text(_names(cpu_vec_isa.valid_vec_isa_list()))
-    return compiled
+            return generated.load(folder)
+        except (OSError, ValueError, KeyError, SyntaxError, ImportError, AttributeError) as error:
+            log.warning("%s cannot be used (%s) and is compiled anew", folder, error)
+    try:
+        generated.store(*_generate(graph, tensors), folder)
+    except generated.NotStorableError as reason:
+        log.info("the compiled code is not stored: %s", reason)
+        return None
+    return generated.load(folder)
 
 
-def _known_vectors() -> dict[str, Any]:
-    """Settings that spare a start the three processes that try out vector instructions, where that was done before.
+def _generate(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> tuple[generated.Call, str]:
+    """The function that Inductor makes of a graph, without what AOTAutograd puts around it, and its source.
 
-    What was found then stands beside the stored code; it must be all that this processor says it can do.
+    Raises:
+        NotStorableError: what is around it is needed.
     """
-    from torch._inductor import config as settings  # noqa: PLC0415
-    from torch._inductor import cpu_vec_isa  # noqa: PLC0415
+    from torch._functorch import config as functorch  # noqa: PLC0415
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner  # noqa: PLC0415
 
-    found, trusting = cache_dir() / VECTORS, {"cpp.vec_isa_ok": True}
-    with settings.patch(trusting):
-        claimed = _names(cpu_vec_isa.valid_vec_isa_list.__wrapped__())
-    return trusting if found.is_file() and found.read_text() == claimed else {}
+    made: list[Any] = []
+
+    def inner(module: fx.GraphModule, examples: Sequence[Any], **options: Any) -> Any:
+        around = torch._guards.TracingContext.get().fw_metadata
+        made[:] = [compile_fx_inner(module, examples, **options), around, len(examples)]
+        return made[0]
+
+    with torch.no_grad(), settings(), functorch.patch(enable_autograd_cache=False):
+        compile_fx(graph, list(tensors), inner_compile=inner)
+    output, around, n_inputs = made
+    if n_inputs != len(tensors) or not needs_nothing_around(around):
+        raise generated.NotStorableError("a result is, or is a view of, an argument")
+    return output.current_callable, output.source_code
 
 
-def _names(vectors: Iterable[Any]) -> str:
-    return "".join(f"{vector}\n" for vector in vectors)
+def needs_nothing_around(around: Any) -> bool:
+    """Whether the generated function alone does all that the graph does."""
+    from torch._functorch._aot_autograd.schemas import OutputType  # noqa: PLC0415
+
+    fresh = all(output.output_type is OutputType.non_alias for output in around.output_info)
+    return fresh and around.num_mutated_inp_runtime_indices == 0 and not around.tokens
+
+
+@contextmanager
+def settings() -> Iterator[None]:
+    """Inductor set as steps want it, and its own cache in a place that stays."""
+    import torch._inductor.config as inductor  # noqa: PLC0415
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "kernels"))
+    with inductor.patch(dict(OPTIONS)):
+        yield
 
 
 def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
