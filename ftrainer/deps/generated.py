@@ -14,13 +14,16 @@ import os
 import shutil
 import symtable
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .preallocate import preallocated
 
 Call = Callable[[list[Tensor]], Sequence[Tensor]]
 """Takes the inputs in a list, which it empties."""
@@ -68,28 +71,61 @@ def load(folder: Path) -> Call:
     Raises:
         OSError, ValueError: files are missing or are not what was written.
     """
+    check(folder)
     contents = json.loads((folder / CONTENTS).read_text())
-    for name, expected in contents["files"].items():
-        if digest(folder / name) != expected:
-            raise ValueError(f"{name} is not what was written")
-    operators = {name: find(*where) for name, where in contents["operators"].items()}
-    namespace: dict[str, Any] = {EXTERN: SimpleNamespace(**operators)}
-    for path in folder.glob(f"*{LIBRARY}"):
-        namespace[path.stem] = kernel(path)
-    exec(compile((folder / SOURCE).read_text(), str(folder / SOURCE), "exec"), namespace)
+    given: dict[str, Any] = {path.stem: kernel(path) for path in folder.glob(f"*{LIBRARY}")}
+    given[EXTERN] = SimpleNamespace(**{name: find(*where) for name, where in contents["operators"].items()})
+    source = (folder / SOURCE).read_text()
+    return exclusive(executed(preallocated(ast.parse(source)), given), lambda: executed(ast.parse(source), given))
+
+
+def executed(module: ast.Module, given: Mapping[str, Any]) -> Call:
+    """The function `call` of a module, run where these names are given."""
+    namespace = dict(given)
+    exec(compile(module, SOURCE, "exec"), namespace)
     call: Call = namespace["call"]
     return call
 
 
+def exclusive(call: Call, another: Callable[[], Call]) -> Call:
+    """A function that one caller at a time may use; a second one meanwhile, in another thread, gets one of its own."""
+    lock = threading.Lock()
+
+    def chosen(inputs: list[Tensor]) -> Sequence[Tensor]:
+        if not lock.acquire(blocking=False):
+            return another()(inputs)
+        try:
+            return call(inputs)
+        finally:
+            lock.release()
+
+    return chosen
+
+
+def check(folder: Path) -> None:
+    """Compare the files with what was written.
+
+    Raises:
+        OSError, ValueError: one is missing, or another.
+    """
+    for name, expected in json.loads((folder / CONTENTS).read_text())["files"].items():
+        if digest(folder / name) != expected:
+            raise ValueError(f"{name} is not what was written")
+
+
 def place(unfinished: Path, folder: Path) -> None:
-    """Rename a finished folder, over a broken one too; one that another process finished first is as good."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Rename a finished folder; a sound one that another process finished first stays."""
     try:
         os.replace(unfinished, folder)
     except OSError:
-        shutil.rmtree(unfinished)
-        if not folder.is_dir():
-            raise
+        try:
+            check(folder)
+        except (OSError, ValueError, KeyError):
+            os.replace(folder, aside := Path(tempfile.mkdtemp(dir=folder.parent)))
+            os.replace(unfinished, folder)
+            shutil.rmtree(aside)
+        else:
+            shutil.rmtree(unfinished)
 
 
 def digest(path: Path) -> str:
