@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_arg
 
 from .commits import commit, commit_in_blocks, commit_together
+from .integers import without_torch
 from .products import value
 
 aten = torch.ops.aten
@@ -40,18 +41,35 @@ def for_replay(graph: fx.GraphModule) -> fx.GraphModule:
     if on_cpu:
         commit_together(graph.graph)
         commit_in_blocks(graph)
-    by_lists(graph.graph)
+        without_torch(graph.graph)
+    forget_transposes(graph.graph)
+    by_lists(graph.graph, numbers=on_cpu)
     by_bindings(graph.graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph
 
 
+def forget_transposes(graph: fx.Graph) -> None:
+    """Read a tensor itself where a transpose of its transpose is read."""
+    for node in graph.find_nodes(op="call_function", target=aten.t.default):
+        first = node.args[0]
+        if first.target is aten.t.default:
+            node.replace_all_uses_with(first.args[0])
+            graph.erase_node(node)
+
+
 # One call for the same operation on many leaves.
 
 
-def by_lists(graph: fx.Graph, least: int = 3) -> None:
-    """Join equal pointwise operations on independent tensors into one call for all of them."""
+def by_lists(graph: fx.Graph, least: int = 3, numbers: bool = False) -> None:
+    """Join equal pointwise operations on independent tensors into one call for all of them.
+
+    Args:
+        graph: changed in place.
+        least: how many operations are worth joining.
+        numbers: a 0-d tensor that all share may be read on the host, so that it is not converted for each of them.
+    """
     last = [node for node in graph.nodes if writes(node) or node.op == "output"]
     if any(user not in last for node in last for user in node.users):
         return
@@ -62,7 +80,7 @@ def by_lists(graph: fx.Graph, least: int = 3) -> None:
             groups[heights[node], signature].append(node)
     joined = {node: members for members in groups.values() if len(members) >= least for node in members}
     if joined:
-        rebuild(graph, [*in_order(graph, joined, set(last)), *last], joined)
+        rebuild(graph, [*in_order(graph, joined, set(last)), *last], joined, numbers)
 
 
 def height_of(graph: fx.Graph) -> dict[fx.Node, int]:
@@ -142,7 +160,7 @@ def is_scalar_tensor(node: fx.Node) -> bool:
     return isinstance(fake, Tensor) and fake.dim() == 0
 
 
-def rebuild(graph: fx.Graph, order: Sequence[fx.Node], joined: Mapping[fx.Node, list[fx.Node]]) -> None:
+def rebuild(graph: fx.Graph, order: Sequence[fx.Node], joined: Mapping[fx.Node, list[fx.Node]], numbers: bool) -> None:
     """The same graph in the given order, joined nodes computed by their first member's call."""
     module = graph.owning_module
     new = fx.Graph(module)
@@ -154,7 +172,10 @@ def rebuild(graph: fx.Graph, order: Sequence[fx.Node], joined: Mapping[fx.Node, 
             env[node] = new.node_copy(node, env.__getitem__)
             continue
         members = joined[node]
-        call = new.call_function(LISTS[node.target], list_arguments(members, env.__getitem__))
+        arguments = list_arguments(members, env.__getitem__)
+        if numbers:
+            arguments = tuple(new.call_method("item", (a,)) if isinstance(a, fx.Node) else a for a in arguments)
+        call = new.call_function(LISTS[node.target], arguments)
         for index, member in enumerate(members):
             env[member] = new.call_function(operator.getitem, (call, index))
             env[member].meta = member.meta
