@@ -15,8 +15,8 @@ from ftrainer.config import (
     resolve,
     settings_of,
 )
-from ftrainer.experiment import SECTIONS, build_registry, instantiate_value, part, replicated, validate_specs
 from ftrainer.model import build_model
+from ftrainer.stages import SECTIONS, build_registry, instantiate_value, part, replicated, validate_specs
 from registry import ConfigError, Issue, Registry, instantiate
 
 UNKNOWN_KEY = "unknown registry key"

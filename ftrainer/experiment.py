@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 import torch
 
-from ftrainer.builtins import builtin_registry
-from ftrainer.components.base import Data, DataSpec, Model
+from ftrainer.components.base import Data
 from ftrainer.components.loggers.csv import CsvLogger
 from ftrainer.components.loggers.curves import Curves
 from ftrainer.components.loggers.jsonl import JsonLines
@@ -23,17 +21,12 @@ from ftrainer.components.loggers.progress import ProgressBar
 from ftrainer.components.loggers.stdout import Stdout
 from ftrainer.components.loggers.summary import Summary
 from ftrainer.config import (
-    Group,
-    Replicate,
     ResolvedConfig,
-    RunSettings,
-    Settings,
-    resolve_again,
     resolve_config,
     validate_post_model,
     validate_preflight,
 )
-from ftrainer.engine.accelerator import check_precision, pick_device, to_device
+from ftrainer.engine.accelerator import check_backend, check_precision, pick_device, to_device
 from ftrainer.engine.loop import iterate
 from ftrainer.engine.position import Clock, run_clock
 from ftrainer.engine.reactions import check_watched
@@ -43,38 +36,18 @@ from ftrainer.engine.resume import checkpoint_directories, cursor_at, locate, re
 from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, replace_text
 from ftrainer.engine.start import LazyStatistics, initial_state, planned_program, settled
 from ftrainer.engine.status import Chronicle, noted
-from ftrainer.functional.jit import TraceError
+from ftrainer.examine import examine
 from ftrainer.functional.replicate import member
-from ftrainer.functional.state import Program, StepPolicy, TrainState
+from ftrainer.functional.state import Program, TrainState
 from ftrainer.model import summary
-from ftrainer.model.bridge import blamed
 from ftrainer.model.build import build_model
-from ftrainer.replication import member_programs
-from registry import ConfigError, Issue, Registry, check, instantiate, invalid, load_plugins
+from ftrainer.stages import Experiment, build_registry, instantiate_value, located, replicated, validate_specs
+from registry import ConfigError, Registry, invalid
 
 log = logging.getLogger("ftrainer.run")
 
-T = TypeVar("T")
 Config = str | Path | Mapping[str, Any]
 Overrides = Mapping[str, Any] | Sequence[str] | None
-
-LEARNER_PARTS = ("model", "io", "loss", "optimizer", "scheduler", "metrics")
-"""Top-level keys whose components the learner receives, where it has a field of that name."""
-LOOP_PARTS = ("evaluators", "callbacks", "loggers")
-
-
-@attrs.frozen(kw_only=True)
-class Experiment:
-    """Every component of a configuration, built; nothing is loaded, drawn or written yet."""
-
-    resolved: ResolvedConfig
-    program: Program
-    groups: tuple[Group, ...] = ()
-
-    @property
-    def data(self) -> DataSpec:
-        """What the run trains on."""
-        return self.program.data
 
 
 def build(cfg: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> tuple[TrainState, Data]:
@@ -83,7 +56,7 @@ def build(cfg: Config, overrides: Overrides = None, *, registry: Registry | None
     Args:
         cfg: a YAML file's path, or the same as a mapping.
         overrides: values by dotted path, `{"trainer.max_steps": 200}`, or `key.path=value` texts.
-        registry: the built-in components unless given; `ftrainer.default_registry().register(key, factory)` adds one.
+        registry: the built-in components unless given; `ftrainer.builtin_registry().register(key, factory)` adds one.
 
     Raises:
         ConfigError: with everything that is wrong, each with its place in the text.
@@ -124,8 +97,13 @@ def train(
 ) -> TrainState:
     """Fit what was planned, in its run directory; the arguments are those of `run_experiment`."""
     resolved, run = experiment.resolved, experiment.program.run
-    resume = resume or run.resume_from
-    path = locate(resume, checkpoint_directories(experiment.program))
+    saved = checkpoint_directories(experiment.program)
+    if resume:
+        path = locate(resume, saved)
+    else:
+        resume = run.resume_from
+        with located(resolved):
+            path = locate(resume, saved, ("run", "resume_from"))
     state, data = start(experiment, cursor_at(path))
     claimed = claim(Path(run.out_dir), resolved.to_yaml(), resume=bool(resume), overwrite=overwrite)
     with located(resolved), claimed as out_dir, noted(out_dir):
@@ -143,8 +121,25 @@ def train(
 
 
 def plan(cfg: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> Experiment:
-    """Resolve and validate a configuration and build its components."""
-    resolved = resolve_config(cfg, overrides or {})
+    """Resolve and validate a configuration and build its components.
+
+    Raises:
+        ConfigError: with everything that is wrong, each with its place in the text.
+    """
+    try:
+        return planned(cfg, overrides or {}, registry)
+    except ConfigError:
+        examine(cfg, overrides or {}, registry)  # finds all, where a stage stops at what is wrong in itself
+        raise
+
+
+def planned(cfg: Config, overrides: Mapping[str, Any] | Sequence[str], registry: Registry | None = None) -> Experiment:
+    """Stage by stage, each of which expects the one before to have found nothing.
+
+    Raises:
+        ConfigError: with what the first stage finds that finds anything.
+    """
+    resolved = resolve_config(cfg, overrides)
     validate_preflight(resolved)
     with located(resolved):
         registry = build_registry(resolved, registry)
@@ -152,116 +147,6 @@ def plan(cfg: Config, overrides: Overrides = None, *, registry: Registry | None 
         model = build_model(registry, resolved.data["model"])
         validate_post_model(resolved, registry, model.inputs)
         return replicated(instantiate_value(resolved, registry, model), registry)
-
-
-@contextmanager
-def located(resolved: ResolvedConfig, *section: str) -> Iterator[None]:
-    """Give every configuration error raised inside its file, line and column; its paths begin at the section.
-
-    A layer that cannot be traced is such an error too.
-    """
-    try:
-        yield
-    except ConfigError as error:
-        raise resolved.located(ConfigError(issue.under(section) for issue in error.issues)) from error.__cause__
-    except TraceError as error:
-        told = blamed(error)
-        if told is None:
-            raise
-        raise resolved.located(told) from error
-
-
-def build_registry(resolved: ResolvedConfig, registry: Registry | None = None) -> Registry:
-    """The given registry, or the built-in one, with the plugins that `imports:` names."""
-    settings = section(resolved, "settings", Settings)
-    known = builtin_registry() if registry is None else registry
-    return load_plugins(known, resolved.data.get("imports") or (), settings, ("imports",))
-
-
-def validate_specs(resolved: ResolvedConfig, registry: Registry) -> None:
-    """Check every section's specs against the registry and its factories' signatures, before any is called.
-
-    Raises:
-        ConfigError: all that is wrong, at once.
-    """
-    issues = [i for name, inject in SECTIONS.items() for i in check(registry, part(resolved, name), (name,), inject)]
-    issues += unused_parts(resolved, registry)
-    if issues:
-        raise ConfigError(issues)
-
-
-def unused_parts(resolved: ResolvedConfig, registry: Registry) -> Iterator[Issue]:
-    """An issue for each section that the learner would be handed and has no field for."""
-    learner = part(resolved, "learner")
-    key = learner.get("_type_") if isinstance(learner, Mapping) else None
-    signature = registry.entry(key).signature if isinstance(key, str) and key in registry else None
-    if signature is None or signature.extra is not None:
-        return
-    for name in LEARNER_PARTS:
-        if part(resolved, name) and name not in signature.named():
-            yield Issue(path=(name,), at="key", problem=f"{key} makes no use of it", hint=f"say `{name}: null`")
-
-
-def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model) -> Experiment:
-    """Every section's component; the learner receives those that it is made of."""
-
-    def made(name: str, inject: Mapping[str, Any] = MappingProxyType({})) -> Any:
-        return instantiate(registry, part(resolved, name), (name,), inject)
-
-    parts = {"model": model, **{name: made(name) for name in LEARNER_PARTS if name != "model"}}
-    run, trainer, data = section(resolved, "run", RunSettings), made("trainer"), made("data")
-    program = Program(
-        learner=made("learner", {name: value for name, value in parts.items() if value is not None}),
-        policy=StepPolicy(
-            guard=trainer.guard,
-            clip_norm=trainer.grad_clip_norm,
-            log_norms=trainer.log_norms,
-            precision=run.precision,
-            transforms=getattr(data, "transforms", ()),
-        ),
-        run=run,
-        trainer=trainer,
-        config=resolved.public,
-        data=data,
-        **{name: made(name) for name in LOOP_PARTS},
-    )
-    return Experiment(resolved=resolved, program=program)
-
-
-def replicated(experiment: Experiment, registry: Registry) -> Experiment:
-    """The experiment with what the section `replicate:` makes of it: one member for each seed and row of values."""
-    resolved, program = experiment.resolved, experiment.program
-    if resolved.data.get("replicate") is None:
-        return experiment
-    settings = section(resolved, "replicate", Replicate)
-
-    def make(values: Mapping[str, Any]) -> Program:
-        changed = resolve_again(resolved, values)
-        validate_preflight(changed)
-        same_model = changed.data["model"] == resolved.data["model"]
-        model = program.learner.model if same_model else build_model(registry, changed.data["model"])
-        return instantiate_value(changed, registry, model).program
-
-    groups = settings.split(program.run.seed)
-    members = [member_programs(group, settings, make) for group in groups]
-    stack = program.but(replicate=settings, members=members[0] if len(groups) == 1 else ())
-    return attrs.evolve(experiment, program=stack, groups=groups if len(groups) > 1 else ())
-
-
-SECTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {"data": (), "io": (), "loss": (), "optimizer": (), "scheduler": (), "metrics": (), "learner": LEARNER_PARTS,
-     "trainer": (), "evaluators": (), "callbacks": (), "loggers": ()}
-)  # fmt: skip
-"""The sections that hold specs, each with the names that its component is handed besides."""
-
-DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {"learner": {"_type_": "learner.supervised"}, "metrics": (), "evaluators": {}, "callbacks": (), "loggers": ()}
-)
-
-
-def section(resolved: ResolvedConfig, name: str, cls: type[T]) -> T:
-    """A section that is no component of the run but settings of one."""
-    return instantiate(Registry(), resolved.data.get(name) or {}, (name,), expected=cls)
 
 
 def watched(experiment: Experiment) -> Experiment:
@@ -277,12 +162,6 @@ def watched(experiment: Experiment) -> Experiment:
 def can_draw() -> bool:
     """Whether there is a library for pictures."""
     return importlib.util.find_spec("matplotlib") is not None
-
-
-def part(resolved: ResolvedConfig, name: str) -> Any:
-    """A section as written, or what stands for it where it is left out."""
-    value = resolved.data.get(name)
-    return DEFAULTS.get(name) if value is None else value
 
 
 def start(experiment: Experiment, cursor: Mapping[str, Any] = MappingProxyType({})) -> tuple[TrainState, Data]:
@@ -303,6 +182,7 @@ def start(experiment: Experiment, cursor: Mapping[str, Any] = MappingProxyType({
                           hint="train them by `ftrainer train`, or by ftrainer.sweep.sweep")  # fmt: skip
         device = pick_device(program.run.device)
         check_precision(program.run.precision, program.trainer.guard, device)
+        check_backend(program.run.compile, device)
         with located(experiment.resolved, "data"):
             data = experiment.data.open(seed=program.run.seed, device=device)
         check_watched(program, data)

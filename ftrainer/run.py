@@ -59,7 +59,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
     from ftrainer.completion import complete_override
 
     def registry_of(resolved: ResolvedConfig) -> Registry:
-        from ftrainer.experiment import build_registry  # loads torch: seconds, where the rest takes a moment
+        from ftrainer.stages import build_registry  # loads torch: seconds, where the rest takes a moment
 
         return build_registry(resolved)
 
@@ -88,17 +88,11 @@ for command in COMMANDS:
 def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite: bool) -> None:
     """Train what CONFIG describes."""
     from ftrainer.engine.interrupt import interrupts
-    from ftrainer.examine import examine
     from ftrainer.sweep import train_all
-    from registry import ConfigError
 
     _log_to_stderr()
     with interrupts() as interrupted:
-        try:
-            train_all(config, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
-        except ConfigError:
-            examine(config, overrides)  # finds everything, where the run stopped at the first stage with an issue
-            raise
+        train_all(config, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
     if interrupted.number is not None:
         again = " ".join(["ftrainer", "train", config, *overrides, "--resume", "auto"])
         click.echo(f"{interrupted()}; the run is saved. Go on with:\n  {again}", err=True)
@@ -191,9 +185,9 @@ def show(config: str, overrides: tuple[str, ...], origin: bool, model: bool, svg
 
 def _draw_model(config: str, overrides: tuple[str, ...], path: Path) -> None:
     from ftrainer.config import resolve_config, validate_preflight
-    from ftrainer.experiment import build_registry, located
     from ftrainer.model import build_model
     from ftrainer.report.diagram import write_diagram
+    from ftrainer.stages import build_registry, located
 
     resolved = resolve_config(config, overrides)
     validate_preflight(resolved)
@@ -228,7 +222,7 @@ def diff(a: str, b: str) -> None:
 @main.command()
 @config
 @overrides
-@click.option("--backend", "backends", multiple=True, help="eager, trace or inductor; again for more (default: all).")
+@click.option("--backend", "backends", multiple=True, help="As `run.compile`; again for more (default: all).")
 @click.option("--steps", default=100, show_default=True, help="Steps in each round.")
 @click.option("--rounds", default=7, show_default=True, help="Rounds, each with a turn for every backend.")
 def bench(config: str, overrides: tuple[str, ...], backends: tuple[str, ...], steps: int, rounds: int) -> None:
@@ -236,11 +230,14 @@ def bench(config: str, overrides: tuple[str, ...], backends: tuple[str, ...], st
     import torch
     from rich.console import Console
 
-    from ftrainer.engine.timing import as_table, time_backends, time_data
+    from ftrainer.engine.accelerator import check_backend
+    from ftrainer.engine.timing import as_table, backends_of, time_backends, time_data
     from ftrainer.experiment import build
 
     state, data = build(config, overrides)
-    timings = time_backends(state, data, backends or ("eager", "trace", "inductor"), steps, rounds)
+    for backend in backends:
+        check_backend(backend, state.step.device)
+    timings = time_backends(state, data, backends or backends_of(state.step.device), steps, rounds)
     Console().print(as_table(timings, time_data(data, steps)))
     click.echo(f"torch {torch.__version__}, {torch.get_num_threads()} threads, on {state.step.device}")
 
@@ -360,7 +357,7 @@ def _registry(config: str | None) -> Registry:
 
         return builtin_registry()
     from ftrainer.config import resolve_config
-    from ftrainer.experiment import build_registry, located
+    from ftrainer.stages import build_registry, located
 
     resolved = resolve_config(config)
     with located(resolved):

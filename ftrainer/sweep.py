@@ -27,7 +27,8 @@ from ftrainer.config.replicate import SEED
 from ftrainer.engine.resume import AUTO
 from ftrainer.engine.rundir import claim
 from ftrainer.engine.status import read_status
-from ftrainer.experiment import Config, Experiment, Overrides, located, plan, run_experiment, train, watched
+from ftrainer.experiment import Config, Overrides, plan, run_experiment, train, watched
+from ftrainer.stages import Experiment, located
 from registry import Registry, invalid
 from registry.spec import thaw
 

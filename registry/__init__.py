@@ -2,7 +2,7 @@
 
 from .arguments import argument_issues
 from .instantiate import check, instantiate
-from .issue import ConfigError, ConfigPath, Issue, Mark, dotted, invalid, nearest
+from .issue import ConfigError, ConfigPath, Issue, Mark, dotted, invalid, near_files, nearest
 from .plugins import installed_plugins, load_plugins
 from .registry import Entry, Registry, origin_of
 from .settings import Settings
@@ -33,6 +33,7 @@ __all__ = [
     "invalid",
     "is_traceable",
     "load_plugins",
+    "near_files",
     "nearest",
     "origin_of",
     "signature_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 import attrs
@@ -104,3 +105,10 @@ def nearest(name: object, valid: Iterable[str], n: int = 3) -> tuple[str, ...]:
     close = difflib.get_close_matches(wanted, folded, n=n, cutoff=0.6)
     close.sort(key=lambda match: sorted(match) != sorted(wanted))  # letters that traded places come first
     return tuple(folded[match] for match in close)
+
+
+def near_files(path: str | Path) -> tuple[str, ...]:
+    """What lies where `path` would and has a name much like its own."""
+    folder = Path(path).parent
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    return tuple(str(folder / name) for name in nearest(Path(path).name, names))

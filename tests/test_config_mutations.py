@@ -15,7 +15,7 @@ from ftrainer.config import ResolvedConfig, resolve_config
 from ftrainer.config.node import Node, descend
 from ftrainer.config.sections import REQUIRED, SUPERVISED
 from ftrainer.examine import examine
-from ftrainer.experiment import build_registry
+from ftrainer.stages import build_registry
 from registry import ConfigError, Issue, Registry
 from tests.mutants import WAYS, ConfigPath, Mutant, drop_required, mutants
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftrainer.components.data.episodes import Episodes
-from ftrainer.components.data.hdf5_episodes import HDF5Episodes
+from ftrainer.components.data.hdf5_episodes import EpisodesSpec, HDF5Episodes
 from ftrainer.components.data.windows import lay_out, looking_ahead, looking_back, n_step_return
 from registry import ConfigError
 
@@ -103,7 +103,7 @@ def test_running_out_of_time_is_no_terminal(file: Path) -> None:
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7))
 @settings(deadline=None, max_examples=25)
 def test_all_windows_together(history: int, chunk: int, n_step: int) -> None:
-    spec = HDF5Episodes(path="unused", batch_size=1, history=history, chunk=chunk, n_step=n_step)
+    spec = EpisodesSpec(batch_size=1, history=history, chunk=chunk, n_step=n_step)
     lengths = [3, 1, 5]
     parts = [episode(k, n) for k, n in enumerate(lengths)]
     arrays = {field: torch.from_numpy(np.concatenate([part[field] for part in parts])) for field in parts[0]}
@@ -221,4 +221,4 @@ def test_episodes_of_different_shape(tmp_path: Path) -> None:
 )
 def test_options_that_do_not_fit(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        HDF5Episodes(path="unused", batch_size=1, **options)
+        EpisodesSpec(batch_size=1, **options)

@@ -112,6 +112,21 @@ def test_the_normaliser_travels_with_the_weights() -> None:
     torch.testing.assert_close(to_module(state)[0](x), (x - x.mean(0)) / (x.std(0, correction=0) + 0.1))
 
 
+def test_build_tells_of_every_issue_at_once(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").touch()
+    data = {"_type_": "data.csv", "path": str(tmp_path / "tabel.csv"), "fields": {"x": ["a"], "y": "b"},
+            "batch_size": 8}  # fmt: skip
+    wrong = config(run={"name": "test", "seed": "many"}, data=data, optimiser={})
+    with pytest.raises(ConfigError) as caught:
+        build(wrong, {"trainer.max_epoch": 1, "loss.fn._type_": "nn.MSLoss", "optimizer.lr": -1.0})
+    issues = {".".join(map(str, issue.path)): issue for issue in caught.value.issues}
+    assert set(issues) == {
+        "optimiser", "run.seed", "trainer.max_epoch", "loss.fn._type_", "data.path", "optimizer.lr",
+    }  # fmt: skip
+    assert issues["data.path"].problem == "no such file"
+    assert issues["data.path"].nearest == (str(tmp_path / "table.csv"),)
+
+
 def test_evaluating_an_empty_split_says_so() -> None:
     state, data = build(config(), {"data.val_steps_per_epoch": 0})
     with pytest.raises(ValueError, match="the val split is empty"):

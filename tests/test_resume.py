@@ -71,8 +71,13 @@ def test_resuming_without_a_checkpoint_starts_afresh(tmp_path: Path) -> None:
 
 
 def test_a_path_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no checkpoint there"):
+    with pytest.raises(ConfigError, match=r"^no checkpoint there; found .*nothing"):
         run(tmp_path / "run", resume=str(tmp_path / "nothing"))
+    (tmp_path / "last").mkdir()
+    overrides = {"run.out_dir": str(tmp_path / "run"), "run.resume_from": str(tmp_path / "lst")}
+    with pytest.raises(ConfigError, match=r"run\.resume_from: no checkpoint there; .*did you mean '.*last'"):
+        run_experiment(config(), overrides)
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_older_checkpoint_can_be_named(tmp_path: Path) -> None:

@@ -1,15 +1,16 @@
-"""Validators for numeric fields, which may hold 0-d tensors inside a trace and are then left alone."""
+"""Validators for fields: numbers, which may be 0-d tensors inside a trace and are then left alone, and files."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
 from torch import Tensor
 
-from registry.issue import invalid
+from registry.issue import invalid, near_files
 
 Validator = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
@@ -21,6 +22,16 @@ def is_off(value: Any) -> bool:
     (True, False)
     """
     return not isinstance(value, Tensor) and value == 0
+
+
+def must_exist(file: str, *field: str | int) -> None:
+    """Raise where a field names no file.
+
+    Raises:
+        ConfigError: there is none; the issue lies at `field`.
+    """
+    if not Path(file).is_file():
+        raise invalid("no such file", *field, found=file, nearest=near_files(file))
 
 
 def _numbers(test: Callable[[float], bool], expected: str) -> Validator:

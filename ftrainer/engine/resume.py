@@ -11,11 +11,12 @@ import attrs
 
 from ftrainer.components.base import Data
 from ftrainer.functional.state import Program, TrainState
-from registry.issue import invalid
+from registry.issue import ConfigPath, invalid, near_files
 from registry.spec import replace
 
 from . import checkpoint
 from .environment import drift
+from .placement import present
 from .position import run_clock
 from .reactions import NAMES, reacting, title
 from .replicas import same_members
@@ -46,10 +47,23 @@ class Beginning:
         return float(self.cursor.get("elapsed", 0.0))
 
 
-def locate(resume: str | None, directories: Iterable[Path]) -> Path | None:
-    """The checkpoint to go on from: the newest intact one for `auto`, else that at the path; None to start afresh."""
+def locate(resume: str | None, directories: Iterable[Path], named_by: ConfigPath = ()) -> Path | None:
+    """The checkpoint to go on from: the newest intact one for `auto`, else that at the path; None to start afresh.
+
+    Args:
+        resume: `auto`, a path, or None.
+        directories: where `auto` looks.
+        named_by: the config path of `resume`, for errors.
+
+    Raises:
+        ConfigError: there is nothing at the path.
+    """
+    if resume is None:
+        return None
     if resume != AUTO:
-        return None if resume is None else Path(resume)
+        if not present(Path(resume)).exists():
+            raise invalid("no checkpoint there", *named_by, found=resume, nearest=near_files(resume))
+        return Path(resume)
     path = newest(directories)
     if path is None:
         log.info("no checkpoint to resume from: the run starts afresh")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ftrainer.functional.patterns import rename
-from registry.issue import invalid
+from registry.issue import invalid, near_files
 from registry.spec import component
 
 from .blocks.normalize import statistics_of
@@ -53,7 +53,11 @@ class InitFrom:
             raise invalid("unknown part", "part", found=repr(self.part), expected=", ".join(PARTS))
         if not Path(self.path).exists():
             raise invalid(
-                "there is no such file", "path", found=self.path, hint="paths are relative to where you start"
+                "there is no such file",
+                "path",
+                found=self.path,
+                nearest=near_files(self.path),
+                hint="paths are relative to where you start",
             )
 
 

@@ -15,7 +15,8 @@ import attrs
 from ftrainer.components.callbacks.model_checkpoint import ModelCheckpoint
 from ftrainer.components.loggers.jsonl import JsonLines
 from ftrainer.engine.rundir import CHECKPOINTS
-from ftrainer.experiment import Experiment, plan, start, train
+from ftrainer.experiment import plan, start, train
+from ftrainer.stages import Experiment
 from registry import ConfigError, Issue, Registry, invalid
 from registry.spec import replace
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ftrainer.components.fields import must_exist
 from registry.issue import ConfigPath, invalid
 from registry.spec import component
 
@@ -25,6 +25,9 @@ class Arrays(MemorySpec):
     Attributes:
         files: a `.npz` file whose arrays are the fields, or `{field: .npy file}`.
         memory_map: leave `.npy` files on disk; a batch reads its own rows. Values are then not checked to be finite.
+
+    Raises:
+        ConfigError: a file is missing, or is to stay on disk and cannot.
     """
 
     files: str | Mapping[str, str]
@@ -33,12 +36,17 @@ class Arrays(MemorySpec):
     def __attrs_post_init__(self) -> None:
         if self.memory_map and isinstance(self.files, str):
             raise invalid("only `.npy` files can stay on disk", "memory_map", found="true", hint="give `{field: file}`")
+        if isinstance(self.files, str):
+            must_exist(self.files, "files")
+        else:
+            for name, file in self.files.items():
+                must_exist(file, "files", name)
 
     def load(self) -> Examples:
         """Read or map the files.
 
         Raises:
-            ConfigError: a file is missing or no numpy file, or a value is not finite.
+            ConfigError: a file is no numpy file, or a value is not finite.
         """
         if isinstance(self.files, str):
             with read(self.files, ("files",)) as archive:
@@ -64,10 +72,8 @@ def read(file: str, field: ConfigPath, mode: Any = None) -> Any:
     """A numpy file, pickles refused.
 
     Raises:
-        ConfigError: it is missing, or something else; the issue lies at `field`.
+        ConfigError: it is something else; the issue lies at `field`.
     """
-    if not Path(file).is_file():
-        raise invalid("no such file", *field, found=file)
     try:
         return np.load(file, mmap_mode=mode, allow_pickle=False)
     except (ValueError, EOFError, BadZipFile) as error:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from registry.issue import invalid, nearest
+from registry.issue import invalid, near_files, nearest
 
 from .extras import require
 
@@ -71,7 +71,13 @@ def find_file(path: Path) -> Path:
     for candidate in (path, path / "main_data.hdf5", path / "data" / "main_data.hdf5"):
         if candidate.is_file():
             return candidate
-    raise invalid("no such data set", "path", found=str(path), expected="an HDF5 file or a Minari directory")
+    raise invalid(
+        "no such data set",
+        "path",
+        found=str(path),
+        expected="an HDF5 file or a Minari directory",
+        nearest=near_files(path),
+    )
 
 
 def _read(group: Any, name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]:

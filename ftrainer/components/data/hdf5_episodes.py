@@ -12,7 +12,7 @@ from ftrainer.components.fields import between, count
 from registry.issue import invalid, nearest
 from registry.spec import component
 
-from .episodes import Episodes, read_episodes
+from .episodes import Episodes, find_file, read_episodes
 from .memory import Examples, MemorySpec
 from .windows import Steps, lay_out, looking_ahead, looking_back, n_step_return
 
@@ -119,9 +119,16 @@ class HDF5Episodes(EpisodesSpec):
 
     Attributes:
         path: an HDF5 file, or the directory of a Minari data set.
+
+    Raises:
+        ConfigError: there is none, or `fields` names what no step has.
     """
 
     path: str
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        find_file(Path(self.path))
 
     def load(self) -> Examples:
         """Read the file and lay out its steps."""

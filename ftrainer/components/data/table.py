@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import attrs
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ftrainer.components.fields import must_exist
 from registry.issue import invalid, nearest
 from registry.spec import component
 
@@ -28,6 +28,9 @@ class TableSpec(MemorySpec):
         path: the file.
         fields: `{field: column}` for a field of shape (B,), `{field: [columns]}` for one of shape (B, columns).
         dtypes: `{field: float32 | float64 | int64 | bool}`; float32 where nothing is said.
+
+    Raises:
+        ConfigError: there is no such file, or `dtypes` names no field.
     """
 
     path: str
@@ -38,6 +41,7 @@ class TableSpec(MemorySpec):
         for name in self.dtypes:
             if name not in self.fields:
                 raise invalid("no such field", "dtypes", name, nearest=nearest(name, self.fields), at="key")
+        must_exist(self.path, "path")
 
     def names(self) -> tuple[str, ...]:
         """The file's columns."""
@@ -51,10 +55,8 @@ class TableSpec(MemorySpec):
         """Read the columns that fields are made of.
 
         Raises:
-            ConfigError: the file or a column is missing, or a value is no finite number.
+            ConfigError: a column is missing, or a value is no finite number.
         """
-        if not Path(self.path).is_file():
-            raise invalid("no such file", "path", found=self.path)
         self._check_columns(self.names())
         wanted = dict.fromkeys(column for columns in self.fields.values() for column in _several(columns))
         table = self.read(tuple(wanted))
