@@ -26,8 +26,9 @@ class RunSettings:
         device: `auto` takes CUDA where there is one.
         precision: the arithmetic of the step.
         deterministic: refuse kernels whose results differ from run to run.
-        compile: how the step is executed: `eager`, `trace` (captured once, replayed), `inductor` (compiled whole), or
-            `auto`, which compiles long runs where a compiler is present.
+        compile: how the step is executed: `eager`, `trace` (captured once, replayed), `inductor` (compiled whole),
+            `cuda_graphs` (compiled whole, its kernels launched as one graph; on a GPU), or `auto`, which compiles long
+            runs where a compiler is present, without CUDA graphs, which nobody has measured yet.
         resume_from: a checkpoint directory, or `auto` for the newest in `out_dir`.
     """
 
@@ -37,7 +38,7 @@ class RunSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "fp32"
     deterministic: bool = False
-    compile: Literal["eager", "trace", "inductor", "auto"] = "auto"
+    compile: Literal["eager", "trace", "inductor", "cuda_graphs", "auto"] = "auto"
     resume_from: str | None = None
 
     def __attrs_post_init__(self) -> None:

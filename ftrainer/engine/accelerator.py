@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -40,17 +41,37 @@ def check_precision(precision: str, guard: str, device: torch.device) -> None:
                       hint="use fp32, bf16-mixed or fp64")  # fmt: skip
 
 
+def check_backend(backend: str, device: torch.device) -> None:
+    """Refuse a way to execute the step that the device does not have.
+
+    Raises:
+        ConfigError: `cuda_graphs` without a GPU.
+    """
+    if backend == "cuda_graphs" and device.type != "cuda":
+        raise invalid("cuda_graphs needs a GPU; this run is on the CPU", "run", "compile", found=backend,
+                      hint="use auto, inductor, trace or eager")  # fmt: skip
+
+
 @contextmanager
 def numerics(precision: str, deterministic: bool) -> Iterator[None]:
-    """Torch's global switches for the time of a run, put back afterwards."""
+    """Torch's global switches for the time of a run, put back afterwards.
+
+    By default torch's convolutions on a GPU round to tf32 even where its matrix products do not; here they go together.
+    Deterministic matrix products on a GPU want a variable of the environment, which is set unless it is.
+    """
     matmul, algorithms = torch.get_float32_matmul_precision(), torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    convolutions = torch.backends.cudnn.allow_tf32
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.use_deterministic_algorithms(deterministic or algorithms, warn_only=warn_only)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(matmul)
+        torch.backends.cudnn.allow_tf32 = convolutions
         torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
 
 

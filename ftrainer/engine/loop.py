@@ -86,11 +86,13 @@ def told(
     if not donate:
         begin = attrs.evolve(begin, state=pytree.map(clone, begin.state))
     source = data_of(begin.state.program, as_data(data))
-    training = Training(begin, source, interrupted, rescue, is_followed)
-    if training.stepper.device.type == "cpu":
+    if begin.state.step.device.type == "cpu":
         malloc.keep_freed()
-    with numerics(training.run.precision, training.run.deterministic), training.journal, training.saver:
-        yield from training.events()
+    run = begin.state.program.run
+    with numerics(run.precision, run.deterministic):
+        training = Training(begin, source, interrupted, rescue, is_followed)
+        with training.journal, training.saver:
+            yield from training.events()
 
 
 def clone(leaf: Any) -> Any:

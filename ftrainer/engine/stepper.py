@@ -151,7 +151,7 @@ class Bound:
 
 def judging(backend: str) -> str:
     """The backend for validation, which runs too seldom to repay compiling."""
-    return "trace" if backend == "inductor" else backend
+    return "trace" if backend in ("inductor", "cuda_graphs") else backend
 
 
 @functools.cache

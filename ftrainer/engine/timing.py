@@ -14,6 +14,7 @@ from rich.table import Table
 from ftrainer.components.base import Batch, Data
 from ftrainer.functional import pytree
 from ftrainer.functional.jit import TraceError
+from ftrainer.functional.recording import WARM_UP, RecordingError
 from ftrainer.functional.state import TrainState
 
 from .accelerator import to_device
@@ -45,6 +46,15 @@ class Timing:
         return statistics.median(self.steps)
 
 
+def backends_of(device: torch.device) -> tuple[str, ...]:
+    """Every way to execute a step on a device.
+
+    >>> backends_of(torch.device("cpu"))
+    ('eager', 'trace', 'inductor')
+    """
+    return ("eager", "trace", "inductor", *(("cuda_graphs",) if device.type == "cuda" else ()))
+
+
 def time_backends(state: TrainState, data: Data, backends: Sequence[str], n_steps: int, rounds: int) -> list[Timing]:
     """Time a step by each backend, in turn within each round, so that the machine's moods strike all alike.
 
@@ -73,14 +83,21 @@ def time_backends(state: TrainState, data: Data, backends: Sequence[str], n_step
 
 
 def start(state: TrainState, backend: str, batch: Batch) -> tuple[Stepper | str, float]:
-    """A stepper that has made its first step, and how long that took; or why there is none."""
+    """A stepper that has made its first step, and others until nothing is new; how long the first took.
+
+    Why there is none, where the step cannot be captured or recorded.
+    """
     stepper = Stepper(pytree.map(torch.clone, state), backend)
     began = time.perf_counter()
     try:
         stepper(update, batch)
-    except TraceError as error:
+        wait(stepper.device)
+        first = time.perf_counter() - began
+        for _ in range(WARM_UP):
+            stepper(update, batch)
+    except (TraceError, RecordingError) as error:
         return str(error).splitlines()[0], 0.0
-    return stepper, time.perf_counter() - began
+    return stepper, first
 
 
 def one_round(stepper: Stepper, batches: Sequence[Batch], n_steps: int) -> float:

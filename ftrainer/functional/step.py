@@ -189,7 +189,9 @@ def gradients(phase: Phase, state: TrainState, batch: Any, key: Tensor, policy: 
     def loss_fn(moved: Tree) -> tuple[Tensor, Aux]:
         return objective(phase, moved, state, batch, key, policy)
 
-    grads, (_, aux) = grad_and_value(loss_fn, has_aux=True)(phase.select(state.params))
+    # Else the way back from a GPU's tensors runs on a thread of its own, where draws do not know their key.
+    with torch.autograd.set_multithreading_enabled(False):
+        grads, (_, aux) = grad_and_value(loss_fn, has_aux=True)(phase.select(state.params))
     loss = aux["metrics"]["loss"]
     count = aux["count"] if "count" in aux else torch.full_like(state.slots["lr_scale"], batch_size(batch))
     return Gradients(scaling.down(state, grads), loss, dict(aux["metrics"]), dict(aux.get("buffers", {})), count)
