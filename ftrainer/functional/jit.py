@@ -7,19 +7,21 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import attrs
 import torch
 from torch import Tensor, fx
 
-from ftrainer.deps import inductor, make_fx
+from ftrainer.deps import cuda_graphs, inductor, make_fx
 
 from . import pytree
 from .hoist import hoist
 from .passes import for_replay
 from .products import large_products, thin_products
+from .recording import Recorded, on_host
 from .redirect import nondeterministic_ops
+from .residence import at_home
 
 log = logging.getLogger("ftrainer.jit")
 
@@ -119,8 +121,9 @@ def jit(fn: Callable[..., Any], *, backend: str = "auto", donate: Sequence[int] 
 
     Args:
         fn: a pure function of pytrees. Leaves that are no tensors are constants of the trace.
-        backend: `eager` calls `fn` itself, `trace` replays the captured graph, `inductor` compiles it whole; `auto`
-            compiles where a compiler is present.
+        backend: `eager` calls `fn` itself, `trace` replays the captured graph, `inductor` compiles it whole,
+            `cuda_graphs` also records what the compiled function launches on a GPU and plays it from there; `auto`
+            compiles where a compiler is present, without CUDA graphs, which nobody has measured yet.
         donate: positions of arguments to overwrite. `fn` returns a tuple whose first items are what becomes of them, in
             this order and of the same structure; those arguments' tensors are written to and they are handed back.
 
@@ -159,7 +162,6 @@ def aval(x: Tensor) -> tuple[Any, ...]:
 def compile_signature(fn: Callable[..., Any], backend: str, donate: tuple[int, ...], args: tuple[Any, ...]) -> Compiled:
     """Capture `fn` at these arguments and hand the graph to the backend."""
     leaves, treedef = pytree.flatten(args)
-    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     outputs: list[pytree.TreeDef] = []
 
     def flat(*tensors: Tensor) -> list[Tensor]:
@@ -172,7 +174,27 @@ def compile_signature(fn: Callable[..., Any], backend: str, donate: tuple[int, .
         outputs[:] = [structure]
         return out_leaves
 
-    return Compiled(run=LOWERINGS[backend](flat, tensors, name_of(fn)), outputs=outputs)
+    return Compiled(run=LOWERINGS[backend](flat, inputs_of(args, donate), name_of(fn)), outputs=outputs)
+
+
+class Inputs(NamedTuple):
+    """The tensors that a function is captured with, their paths in its arguments, and which of them it overwrites."""
+
+    tensors: Sequence[Tensor]
+    paths: Sequence[str]
+    donated: frozenset[int]
+
+
+def inputs_of(args: tuple[Any, ...], donate: Sequence[int]) -> Inputs:
+    """The tensor leaves of arguments, in order."""
+    found = [
+        (leaf, f"{place}/{path}", place in donate)
+        for place, arg in enumerate(args)
+        for path, leaf in zip(pytree.paths(arg), pytree.leaves(arg), strict=True)
+        if isinstance(leaf, Tensor)
+    ]
+    tensors, paths, donated = zip(*found, strict=True) if found else ((), (), ())
+    return Inputs(tensors, paths, frozenset(place for place, is_donated in enumerate(donated) if is_donated))
 
 
 def fill(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
@@ -219,16 +241,26 @@ def capture_declared(flat: Flat, tensors: Sequence[Tensor], name: str, why: str)
     return graph
 
 
-def lower(flat: Flat, tensors: Sequence[Tensor], name: str) -> Flat:
+def lower(flat: Flat, inputs: Inputs, name: str) -> Flat:
     """The captured graph as machine code."""
-    return inductor.compile_graph(hoist(thin_products(capture(flat, tensors, name))), tensors)
+    graph = hoist(thin_products(at_home(capture(flat, inputs.tensors, name))))
+    return inductor.compile_graph(graph, inputs.tensors)
 
 
-LOWERINGS: Mapping[str, Callable[[Flat, Sequence[Tensor], str], Flat]] = MappingProxyType(
+def record(flat: Flat, inputs: Inputs, name: str) -> Flat:
+    """The same, played from CUDA graphs where every input lies on the GPU."""
+    run = lower(flat, inputs, name)
+    if not inputs.tensors or on_host(inputs.tensors, inputs.paths, name):
+        return run
+    return Recorded(run, inputs.tensors, inputs.donated, cuda_graphs.recorder(inputs.tensors[0].device), name)
+
+
+LOWERINGS: Mapping[str, Callable[[Flat, Inputs, str], Flat]] = MappingProxyType(
     {
-        "eager": lambda flat, tensors, name: flat,
-        "trace": lambda flat, tensors, name: for_replay(capture(flat, tensors, name)),
+        "eager": lambda flat, inputs, name: flat,
+        "trace": lambda flat, inputs, name: for_replay(at_home(capture(flat, inputs.tensors, name))),
         "inductor": lower,
+        "cuda_graphs": record,
     }
 )
 
