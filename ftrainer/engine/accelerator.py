@@ -76,12 +76,16 @@ def numerics(precision: str, deterministic: bool) -> Iterator[None]:
 
 
 def to_device(tree: Any, device: torch.device, precision: str = "fp32") -> Any:
-    """Tensors moved (and floats widened under `fp64`); a tensor that is right already is not copied."""
+    """Tensors moved (and floats widened under `fp64`); a tensor that is right already is not copied.
+
+    The host waits for what comes from a GPU, and for nothing that goes there.
+    """
 
     def move(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor):
             return leaf
         widen = precision == "fp64" and leaf.is_floating_point()
-        return leaf.to(device=device, dtype=torch.float64 if widen else leaf.dtype, non_blocking=True)
+        dtype = torch.float64 if widen else leaf.dtype
+        return leaf.to(device=device, dtype=dtype, non_blocking=device.type != "cpu")
 
     return pytree.map(move, tree)

@@ -33,7 +33,7 @@ def summarise(results: Sequence[dict[str, Any]], metrics: Sequence[Metric] = ())
     """The figures of a split from what a learner's `evaluate` gave for each of its batches."""
     if not results:
         return {}
-    counts = torch.stack([torch.as_tensor(r["count"], dtype=torch.float64).cpu() for r in results])
+    counts = torch.stack([torch.as_tensor(r["count"], dtype=torch.float64) for r in results]).cpu()
     figures = {name: mean(results, name, counts) for name in results[0] if name not in ("count", "examples")}
     if metrics:
         outputs, targets = collected([r["examples"] for r in results])
@@ -44,7 +44,7 @@ def summarise(results: Sequence[dict[str, Any]], metrics: Sequence[Metric] = ())
 
 def mean(results: Sequence[dict[str, Any]], name: str, counts: Tensor) -> float:
     """The mean over examples of a figure that each batch gives as its own mean."""
-    values = torch.stack([r[name].to(torch.float64).cpu() for r in results])
+    values = torch.stack([r[name].to(torch.float64) for r in results]).cpu()
     return float((values * counts).sum() / counts.sum())
 
 

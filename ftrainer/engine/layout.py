@@ -12,6 +12,7 @@ from typing import Any, Literal
 import attrs
 import torch
 
+from ftrainer.deps.make_fx import wants_value
 from ftrainer.functional.liveness import peak_bytes, tree_bytes
 from ftrainer.functional.replicate import member, share
 from ftrainer.functional.state import TrainState
@@ -152,7 +153,12 @@ def step_bytes(state: TrainState, batch: Any) -> int:
         return BLIND_FACTOR * tree_bytes(state)
     learner = state.program.learner
     slim = attrs.evolve(state, program=state.program.step_part())
-    return peak_bytes(lambda s, b: learner.update(s, b), slim, batch) + tree_bytes(batch)
+    try:
+        return peak_bytes(lambda s, b: learner.update(s, b), slim, batch) + tree_bytes(batch)
+    except RuntimeError as error:
+        if not wants_value(error):
+            raise
+        return BLIND_FACTOR * tree_bytes(state)
 
 
 def check_room(state: TrainState, n_members: int) -> None:
@@ -176,7 +182,8 @@ def check_room(state: TrainState, n_members: int) -> None:
 def free_bytes(device: torch.device) -> int:
     """Memory that is free on a device, by the narrowest limit that the system tells of."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     found = [
         room for room in (system_room(Path("/proc/meminfo")), group_room(Path("/sys/fs/cgroup"))) if room is not None
     ]

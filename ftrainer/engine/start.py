@@ -84,14 +84,14 @@ def planned(component: Any, total: int, clock: Clock) -> Any:
 
 
 class LazyStatistics(Mapping[str, Any]):
-    """The training split's statistics, gathered in one pass when the first is asked for."""
+    """The training split's statistics on the CPU, gathered in one pass when the first is asked for."""
 
     def __init__(self, data: Data):
         self._data = data
 
     @cached_property
     def _all(self) -> Mapping[str, Any]:
-        return self._data.statistics()
+        return to_device(self._data.statistics(), torch.device("cpu"))  # type: ignore[no-any-return]
 
     def __getitem__(self, field: str) -> Any:
         return self._all[field]
