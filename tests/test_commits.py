@@ -67,3 +67,30 @@ def test_leaves_that_need_each_other_are_read_before_they_are_written(fn: Any) -
     expected = fn(state, torch.tensor(True))
     out = jit(fn, backend="trace", donate=[0])(state, torch.tensor(True))
     assert_trees_equal(out, expected)
+
+
+UPDATES: dict[str, Any] = {
+    "each from itself": lambda s, g: {"a": s["a"] + g, "b": s["b"].lerp(g, 0.1)},
+    "an old value is read after its leaf moved": lambda s, g: {"a": s["a"] * 2 + g, "b": s["b"] - s["a"]},
+    "a new value is read by the next leaf": lambda s, g: {"a": (a := s["a"].lerp(g, 0.2)), "b": s["b"] + a.sqrt()},
+    "a new value ends where another is made": lambda s, g: {"a": (a := s["b"] * g), "b": (a / 3).abs()},
+    "they trade places": lambda s, g: {"a": s["b"] * 1 + g, "b": s["a"] * 1 + g},
+    "both become the same": lambda s, g: {"a": (a := s["a"] + g), "b": a},
+    "a view of one is read by the other": lambda s, g: {"a": s["a"] + g, "b": s["b"] + s["a"].view(LONG, 2) * 0.5},
+    "through double precision": lambda s, g: {"a": (s["a"].double() * 3 + g).float(), "b": s["b"] * g},
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_long_leaves_are_written_in_place_in_the_right_order(name: str) -> None:
+    def move(state: dict[str, Tensor], g: Tensor) -> tuple[dict[str, Tensor]]:
+        ok = g.sum() < torch.inf
+        return ({k: torch.where(ok, new, state[k]) for k, new in UPDATES[name](state, g).items()},)
+
+    moved, k = jit(move, backend="trace", donate=[0]), random.key(3)
+    state = {name: random.uniform(random.fold_in(k, index), (LONG, 2)) for index, name in enumerate("ab")}
+    g, expected = random.uniform(k, (LONG, 2)), tree_map(torch.clone, state)
+    for _ in range(3):
+        (expected,) = move(expected, g)
+        moved(state, g)
+        assert_trees_equal(state, expected)

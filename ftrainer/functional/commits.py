@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 
 from .products import value
 
 aten = torch.ops.aten
 
-POINTWISE = {
-    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.lerp.Scalar, aten.pow.Tensor_Scalar,
-    aten.sqrt.default, aten.neg.default, aten.sign.default, aten.abs.default, aten.maximum.default,
-}  # fmt: skip
-"""Operations that a chain of updates is made of."""
+POINTWISE: Mapping[Any, Callable[..., Tensor]] = MappingProxyType(
+    {
+        aten.abs.default: torch.abs,
+        aten.add.Tensor: torch.add,
+        aten.div.Tensor: torch.div,
+        aten.lerp.Scalar: torch.lerp,
+        aten.maximum.default: torch.maximum,
+        aten.mul.Tensor: torch.mul,
+        aten.neg.default: torch.neg,
+        aten.pow.Tensor_Scalar: torch.pow,
+        aten.sign.default: torch.sign,
+        aten.sqrt.default: torch.sqrt,
+        aten.sub.Tensor: torch.sub,
+    }
+)
+"""Operations that a chain of updates is made of, as functions that take `out`."""
 
 BLOCK = 2**16
 """Elements that a long chain of updates works on at a time: its temporaries then stay in the processor's cache."""
@@ -53,7 +67,7 @@ def commit_in_blocks(module: fx.GraphModule) -> None:
             name = f"blocks_{index}_{number}"
             module.add_submodule(name, Blocks(part))
             with module.graph.inserting_before(node):
-                module.graph.call_module(name, (node.args[0], part.old, part.inputs, part.scalars))
+                module.graph.call_module(name, (node.args[0], part.blocks(), part.scalars))
             kept = [pair for pair in zip(*node.args[1:], strict=True) if pair[0] not in part.old]
             node.args = (node.args[0], [old for old, _ in kept], [new for _, new in kept])
         if not node.args[1]:
@@ -74,6 +88,10 @@ class Part:
         self.inputs = [node for node in given if value(node).dim()]
         self.scalars = [node for node in given if not value(node).dim()]
 
+    def blocks(self) -> list[fx.Node]:
+        """What is cut: the old leaves, then what else is read."""
+        return unique([*self.old, *self.inputs])
+
     def is_long(self) -> bool:
         """Whether blocks pay, and can be cut: everything lies in memory in one piece and in one order."""
         fakes = [value(node) for node in (*self.inputs, *self.old)]
@@ -81,13 +99,30 @@ class Part:
         return alike and fakes[0].numel() >= 2 * BLOCK
 
     def body(self) -> fx.GraphModule:
-        """The steps alone: a function of one block of each input, and of the scalars."""
-        graph = fx.Graph()
-        env = {node: graph.placeholder(f"x{i}") for i, node in enumerate((*self.inputs, *self.scalars))}
-        for step in self.steps:
-            env[step] = graph.node_copy(step, env.__getitem__)
-        graph.output([env[node] for node in self.new])
+        """The steps alone, a function of one block of each old leaf and input, and of the scalars, written in place.
+
+        A step writes over the leaf that it moves if nobody reads that afterwards, else over an operand that was made
+        on the way and ends here.
+        """
+        graph, places = fx.Graph(), [*self.blocks(), *self.scalars]
+        env = {node: graph.placeholder(f"x{index}") for index, node in enumerate(places)}
+        leaf_of, last = dict(zip(self.new, self.old, strict=True)), self.last_reads()
+        for index, step in enumerate(self.steps):
+            leaf, temporary = leaf_of.get(step), [arg for arg in step.all_input_nodes if arg in self.steps]
+            ending = [arg for arg in temporary if last[arg] == index and arg not in leaf_of]
+            over = leaf if leaf is not None and last.get(owner(leaf), -1) <= index else next(iter(ending), None)
+            env[step] = graph.call_function(POINTWISE[step.target], map_arg(step.args, env.__getitem__))
+            if over is not None and value(over).dtype == value(step).dtype:
+                env[step].kwargs = {"out": env[over]}
+        for leaf, new in zip(self.old, self.new, strict=True):
+            if env[new].kwargs.get("out") is not env[leaf]:
+                graph.call_function(aten.copy_.default, (env[leaf], env[new]))
+        graph.output(None)
         return fx.GraphModule(nn.Module(), graph)
+
+    def last_reads(self) -> dict[fx.Node, int]:
+        """The number of the last step that reads each node, or a view of it."""
+        return {owner(arg): index for index, step in enumerate(self.steps) for arg in step.all_input_nodes}
 
 
 class Blocks(nn.Module):
@@ -99,13 +134,11 @@ class Blocks(nn.Module):
         super().__init__()
         self.body = part.body()
 
-    def forward(self, ok: Tensor, old: list[Tensor], inputs: list[Tensor], scalars: list[Tensor]) -> None:
-        """Overwrite `old`; all of `old` and `inputs` are of one shape and contiguous."""
-        if not ok:
-            return
-        n_old, run = len(old), self.body.forward
-        for blocks in zip(*(x.view(-1).split(BLOCK) for x in (*old, *inputs)), strict=True):
-            torch._foreach_copy_(list(blocks[:n_old]), run(*blocks[n_old:], *scalars))
+    def forward(self, ok: Tensor, blocks: list[Tensor], scalars: list[Tensor]) -> None:
+        """Overwrite the leaves that come first among `blocks`; all of them are of one shape and contiguous."""
+        if ok:
+            for cut in zip(*(x.view(-1).split(BLOCK) for x in blocks), strict=True):
+                self.body.forward(*cut, *scalars)
 
 
 def separable(commit: fx.Node) -> list[Part]:
