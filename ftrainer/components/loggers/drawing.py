@@ -40,7 +40,7 @@ def draw(record: Record, names: Sequence[str], title: str) -> Any:
     rows = math.ceil(len(drawn) / columns)
     figure = figure_module.Figure(figsize=(max(6.0, 4.2 * columns), 3.2 * rows + 0.6), layout="constrained")
     once = [point_text(key, *curves[name][key]) for name in names if name not in drawn for key in curves[name]]
-    figure.suptitle("\n".join([title.replace("$", r"\$"), *textwrap.wrap("   ".join(once), 40 * columns)]))
+    figure.suptitle("\n".join([title.replace("$", r"\$"), *lines_of(once, 40 * columns)]))
     grid = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axes, name in zip(grid, drawn, strict=False):
         panel(axes, name, curves[name])
@@ -50,6 +50,16 @@ def draw(record: Record, names: Sequence[str], title: str) -> Any:
         axes.set_xlabel("step")
         axes.tick_params(labelbottom=True)
     return figure
+
+
+def lines_of(texts: Sequence[str], width: int) -> list[str]:
+    """Short texts side by side, in lines that break between them.
+
+    >>> lines_of(["eval/return 282.3", "eval/success 1"], 20)
+    ['eval/return 282.3', 'eval/success 1']
+    """
+    whole = "   ".join(text.replace(" ", "\N{NO-BREAK SPACE}") for text in texts)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in textwrap.wrap(whole, width)]
 
 
 def point_text(key: SeriesKey, steps: Sequence[int], values: Sequence[float]) -> str:
