@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import attrs
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from ftrainer import build, evaluate, fit
+from ftrainer.engine.accelerator import numerics
 from ftrainer.functional import pytree
 from ftrainer.functional.jit import jit
 from ftrainer.functional.scaling import GROWTH_EVERY, INITIAL, MINIMUM, with_loss_scale
@@ -77,3 +79,15 @@ def test_the_scaled_step_traces() -> None:
     expected, _ = update(state, half_batch(0))
     traced, _ = jit(update, backend="trace")(state, half_batch(0))
     assert_trees_equal(traced, expected)
+
+
+def test_convolutions_are_as_exact_as_products_and_the_switches_go_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    for precision, rounds in (("tf32", True), ("fp32", False), ("bf16-mixed", False)):
+        with numerics(precision, deterministic=precision == "fp32"):
+            assert torch.backends.cudnn.allow_tf32 is rounds
+            assert (torch.get_float32_matmul_precision() == "high") is rounds
+            assert torch.are_deterministic_algorithms_enabled() is (precision == "fp32")
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
