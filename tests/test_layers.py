@@ -30,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 LAZY = {"ftrainer.run", "ftrainer.revisit.commands"}
 """Modules that import inside functions, so that `--help` does not load torch."""
 HEAVY = {
+    "torch._dynamo",
     "torch._inductor",
     "torch._subclasses",
     "torch.fx.experimental",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from torch.func import grad, vmap
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
+from ftrainer.deps import dynamo
 from ftrainer.deps import make_fx as make_fx_api
+from ftrainer.functional import opaque
 from ftrainer.functional.random import key, split
-from ftrainer.functional.redirect import DrawError, nondeterministic_ops, patched, redirect
+from ftrainer.functional.redirect import DrawError, nondeterministic_ops, redirect
 
 X = torch.linspace(-2, 2, 2 * 6 * 8).reshape(2, 6, 8)
 IMAGES = torch.linspace(-2, 2, 2 * 6 * 16).reshape(2, 6, 4, 4)
@@ -421,8 +424,24 @@ def test_code_that_is_told_of_its_capture_draws_from_the_key() -> None:
     assert torch.equal(drawn, under(key(0), lambda: torch.rand(3)))
 
 
-@pytest.mark.parametrize("name", ["nn.Dropout", "F.scaled_dot_product_attention", "torch.rand", "F.gumbel_softmax"])
-def test_dynamo_captures_the_keyed_draw(name: str) -> None:
-    with patched():
-        captured = torch.compile(lambda root: under(root, DRAWS[name]), backend="eager", fullgraph=True)(key(4))
-    assert torch.equal(captured, under(key(4), DRAWS[name]))
+class Drawing(nn.Module):
+    """A module that draws."""
+
+    def __init__(self, draw: Callable[[], Tensor]):
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.draw() * x
+
+
+@pytest.mark.parametrize("name", sorted(EVERY.keys() - {"Tensor.random_"}))  # which Dynamo refuses
+def test_what_dynamo_captures_draws_from_the_key_of_its_caller(name: str) -> None:
+    kept: dict[Any, opaque.Graph] = {}
+    module, one = Drawing(EVERY[name]), torch.ones((), dtype=EVERY[name]().dtype)
+    with dynamo.asked_for() as refusals:
+        drawn = [under(key(seed), lambda: opaque.call(module, {}, (one,), {}, kept)) for seed in (4, 5)]
+    assert not refusals
+    assert len(kept) == 1
+    for seed, each in zip((4, 5), drawn, strict=True):
+        assert torch.equal(each, under(key(seed), EVERY[name]))

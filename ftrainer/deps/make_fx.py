@@ -11,18 +11,27 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, fx
 
+REFUSED = (
+    ".numpy() is not supported for tensor subclasses",
+    "Cannot access data pointer of Tensor",
+    "vmap: It looks like you're calling .item()",
+    "vmap: It looks like you're attempting to use a Tensor in some data-dependent control flow",
+)
+"""How the errors begin that have no class of their own: NumPy is handed a tensor, a value is asked for under `vmap`."""
 
-def untraceable() -> tuple[type[Exception], ...]:
-    """What fake tracing raises where a graph would have to depend on a tensor's value."""
+
+def wants_value(error: BaseException) -> bool:
+    """Whether an error says that a graph would have to depend on a tensor's value."""
     from torch._subclasses import fake_tensor  # noqa: PLC0415
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode  # noqa: PLC0415
 
-    return (
+    classes = (
         fake_tensor.DataDependentOutputException,
         fake_tensor.DynamicOutputShapeException,
         fake_tensor.UnsupportedOperatorException,
         GuardOnDataDependentSymNode,
     )
+    return isinstance(error, classes) or (isinstance(error, RuntimeError) and str(error).startswith(REFUSED))
 
 
 def trace(fn: Callable[..., Sequence[Tensor]], leaves: Sequence[Tensor]) -> fx.GraphModule:

@@ -13,6 +13,7 @@ import attrs
 import torch
 
 from ftrainer.deps.make_fx import wants_value
+from ftrainer.functional.jit import TraceError
 from ftrainer.functional.liveness import peak_bytes, tree_bytes
 from ftrainer.functional.replicate import member, share
 from ftrainer.functional.state import TrainState
@@ -76,7 +77,14 @@ def decide(state: TrainState, batch: Any, clocked: Callable[[int], Clocked]) -> 
     chunk, why = chunk_size(state, batch) if settings.chunk == "auto" else (min(settings.chunk, n_members), {})
     if settings.strategy == "vmap":
         return Layout(strategy="vmap", chunk=chunk, why=why)
-    seconds = trial(clocked(chunk))
+    try:
+        seconds = trial(clocked(chunk))
+    except RuntimeError as error:
+        if not isinstance(error, TraceError) and not wants_value(error):
+            raise
+        reason = str(error).splitlines()[0]
+        log.info("replicate.strategy: loop, since members cannot be moved by one call: %s", reason)
+        return Layout(strategy="loop", chunk=1, why={**why, "vmap_refused": reason})
     strategy = min(seconds, key=lambda name: seconds[name])
     log.info("replicate.strategy: %s, since a step of all members took %s", strategy,
              ", ".join(f"{1e3 * took:.3g} ms by {name}" for name, took in seconds.items()))  # fmt: skip

@@ -13,10 +13,11 @@ import attrs
 import torch
 from torch import Tensor, fx
 
-from ftrainer.deps import cuda_graphs, inductor, make_fx
+from ftrainer.deps import cuda_graphs, dynamo, inductor, make_fx
 
 from . import pytree
 from .hoist import hoist
+from .numbers import as_tensors, taken
 from .passes import for_replay
 from .products import large_products, thin_products
 from .recording import Recorded, on_host
@@ -223,11 +224,11 @@ def capture(flat: Flat, tensors: Sequence[Tensor], name: str) -> fx.GraphModule:
     """
     try:
         graph = make_fx.trace(flat, tensors)
-    except make_fx.untraceable() as error:
+    except RuntimeError as error:
         graph = capture_declared(flat, tensors, name, untraceable(error, name))
     if unkeyed := nondeterministic_ops(graph):
         raise TraceError(f"{name} draws random numbers that no key governs: {', '.join(unkeyed)}")
-    return large_products(graph)
+    return large_products(as_tensors(graph))
 
 
 def capture_declared(flat: Flat, tensors: Sequence[Tensor], name: str, why: str) -> fx.GraphModule:
@@ -235,15 +236,26 @@ def capture_declared(flat: Flat, tensors: Sequence[Tensor], name: str, why: str)
     try:
         with make_fx.declared():
             graph = make_fx.trace(flat, tensors)
-    except make_fx.untraceable() as error:
-        raise TraceError(untraceable(error, name)) from error
+    except RuntimeError as error:
+        return capture_whole(flat, tensors, name, untraceable(error, name))
     log.info("%s was captured with torch.compiler.is_compiling() true, since otherwise %s", name, why.splitlines()[0])
+    return graph
+
+
+def capture_whole(flat: Flat, tensors: Sequence[Tensor], name: str, why: str) -> fx.GraphModule:
+    """The third try: Dynamo captures each module that the function calls, and what it captured is traced instead."""
+    with make_fx.declared(), dynamo.asked_for() as refusals:
+        try:
+            graph = make_fx.trace(flat, tensors)
+        except RuntimeError as error:
+            raise TraceError(untraceable(error, name, refusals)) from error
+    log.info("%s was captured by Dynamo, module by module, since otherwise %s", name, why.splitlines()[0])
     return graph
 
 
 def lower(flat: Flat, inputs: Inputs, name: str) -> Flat:
     """The captured graph as machine code."""
-    graph = hoist(thin_products(at_home(capture(flat, inputs.tensors, name))))
+    graph = hoist(thin_products(at_home(without_numbers(capture(flat, inputs.tensors, name), name))))
     return inductor.compile_graph(graph, inputs.tensors)
 
 
@@ -265,14 +277,37 @@ LOWERINGS: Mapping[str, Callable[[Flat, Inputs, str], Flat]] = MappingProxyType(
 )
 
 
-def untraceable(error: Exception, name: str) -> str:
-    """Which line of the user's asked for a tensor's value, and what to do about it."""
+def without_numbers(graph: fx.GraphModule, name: str) -> fx.GraphModule:
+    """The graph itself; refused where it takes numbers out of tensors, which cannot be compiled.
+
+    Raises:
+        TraceError: it does.
+    """
+    if users := taken(graph):
+        raise TraceError(
+            f"{name} cannot be compiled: it takes numbers out of tensors and hands them to {', '.join(users)}, which "
+            "takes no tensor for them.\n  Keep them tensors instead of calling .item(), or set `run.compile: trace`."
+        )
+    return graph
+
+
+def untraceable(error: RuntimeError, name: str, refusals: Sequence[str] = ()) -> str:
+    """Which line of the user's asked for a tensor's value, and what to do about it.
+
+    Raises:
+        RuntimeError: `error` itself, if it says something else.
+    """
+    if not make_fx.wants_value(error):
+        raise error
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_internal(f.filename)]
     where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else "an unknown line"
+    dynamo_too = "".join(f"  Dynamo cannot capture it either: {refusal}.\n" for refusal in dict.fromkeys(refusals))
+    together = ", with replicas also `replicate.strategy: loop`" if "vmap" in dynamo_too else ""
     return (
         f"{name} cannot be traced: {where}\n  asks for the value of a tensor ({str(error).splitlines()[0]}).\n"
-        "  Write the branch with torch.where, keep numbers as tensors instead of calling .item(), or set "
-        "`run.compile: eager`."
+        f"{dynamo_too}"
+        "  Write the branch with torch.where, keep numbers as tensors instead of calling .item() or NumPy, or set "
+        f"`run.compile: eager`{together}."
     )
 
 

@@ -14,11 +14,13 @@ import torch
 from torch import _VF, Tensor, fx
 from torch.nn import functional as F
 
+from ftrainer.deps import functorch
+
 from . import draws, samplers
 from .draws import Call, Draw, DrawError
 from .random import fold_in
 
-__all__ = ["DrawError", "nondeterministic_ops", "patched", "redirect"]
+__all__ = ["DrawError", "drawing_functions", "nondeterministic_ops", "patched", "redirect"]
 
 FUNCTIONAL: Mapping[str, Draw] = MappingProxyType(
     {
@@ -110,11 +112,12 @@ class Patches:
             self.users += 1
             if self.users == 1:
                 self.undo = [
-                    patch(owner, name, f"{place}.{name}", draw)
+                    replace(owner, name, wrapped(getattr(owner, name), f"{place}.{name}", draw))
                     for owner, place, table in PATCHES
                     for name, draw in table.items()
                     if hasattr(owner, name)
                 ]
+                self.undo.append(replace(Tensor, "numpy", functorch.numpy))
 
     def release(self) -> None:
         """Put the functions back, if nobody else needs the wrapped ones."""
@@ -132,7 +135,7 @@ _patches = Patches()
 
 @contextmanager
 def patched() -> Iterator[None]:
-    """Torch's drawing functions wrapped, without a source: to be entered around Dynamo, which cannot trace this."""
+    """Torch's drawing functions wrapped, without a source: around a capture whose graph shall draw when it is run."""
     _patches.acquire()
     try:
         yield
@@ -147,6 +150,7 @@ def redirect(key: Tensor | None) -> Iterator[None]:
     The n-th draw uses `fold_in(key, n)`, counted anew at each entry, so a step that is wrapped so is a pure function.
     Other threads draw as ever. Blocks nest: the innermost one counts. Functions that were imported by name before the
     block, as `from torch import rand` does, are out of reach; `nondeterministic_ops` finds what they left in a graph.
+    `Tensor.numpy` works inside on tensors that `torch.func.grad` looks at, as it does on any that want no gradient.
     Under `vmap` over keys, what is drawn in place into a tensor that all members share is an error of `vmap`'s.
 
     Args:
@@ -164,22 +168,25 @@ def redirect(key: Tensor | None) -> Iterator[None]:
     >>> bool((noisy() == noisy()).all())
     True
     """
-    outer, wrap = _threads.source, not torch.compiler.is_dynamo_compiling()
-    if wrap:
-        _patches.acquire()
-    _threads.source = Source(key)
-    try:
-        yield
-    finally:
-        _threads.source = outer
-        if wrap:
-            _patches.release()
+    outer = _threads.source
+    with patched():
+        _threads.source = Source(key)
+        try:
+            yield
+        finally:
+            _threads.source = outer
 
 
-def patch(owner: Any, name: str, title: str, draw: Draw) -> Callable[[], None]:
-    """Wrap one attribute, and return what puts it back."""
+def drawing_functions() -> list[Callable[..., Any]]:
+    """The functions that stand in torch's namespaces, wrapped inside `patched`; methods of tensors left out."""
+    owners = [(owner, table) for owner, _, table in PATCHES if owner is not Tensor]
+    return [getattr(owner, name) for owner, table in owners for name in table if hasattr(owner, name)]
+
+
+def replace(owner: Any, name: str, new: Callable[..., Any]) -> Callable[[], None]:
+    """Put something else in an attribute's place, and return what puts it back."""
     original, is_own = getattr(owner, name), name in vars(owner)
-    setattr(owner, name, wrapped(original, title, draw))
+    setattr(owner, name, new)
     return (lambda: setattr(owner, name, original)) if is_own else (lambda: delattr(owner, name))
 
 

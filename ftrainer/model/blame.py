@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ftrainer.deps.make_fx import untraceable
+from ftrainer.deps.make_fx import wants_value
 from ftrainer.deps.module_internals import OpOverload
 from registry.issue import ConfigError, ConfigPath, Issue
 from registry.spec import Deferred
@@ -52,7 +52,7 @@ def blame(error: BaseException, spec: Deferred) -> ConfigError:
 def complaint(error: BaseException, culprit: Culprit) -> Issue:
     """What a layer could not do, with what came in and what it expects."""
     problem, hint = refusal(error, culprit.label)
-    if problem is None and isinstance(error, untraceable()):
+    if problem is None and wants_value(error):
         problem, hint = f"{culprit.label} cannot be traced: {untraced(error)} asks for the value of a tensor", UNTRACED
     elif problem is None:
         problem = f"{culprit.label} fails: {first_line(error)}"

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ftrainer.deps.module_internals import forget_tensors
+from ftrainer.functional import opaque
 from registry.issue import invalid, nearest
 from registry.spec import Deferred
 
@@ -40,6 +40,7 @@ class Skeleton:
         places: by dotted name, which spec made a submodule (see `assemble.path_of`).
         by_name: whether the module's `forward` takes the inputs by their names.
         recurrent: layers that keep a list of the tensors they last ran on.
+        graphs: what Dynamo captured of the module, where `make_fx` could not trace it.
     """
 
     module: nn.Module
@@ -49,6 +50,7 @@ class Skeleton:
     places: Mapping[str, int]
     by_name: bool
     recurrent: tuple[nn.RNNBase, ...] = ()
+    graphs: dict[Any, opaque.Graph] = attrs.field(factory=dict, repr=False)
 
     def call(
         self,
@@ -80,22 +82,15 @@ class Skeleton:
             raise ValueError(f"parameters and buffers are not those of this model: {', '.join(differ)}")
         args, kwargs = arguments(self.by_name, names, inputs)
         tensors.update(swept or {})
-        outputs = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
+        outputs = opaque.call(self.module, tensors, args, kwargs, self.graphs)
         for layer in self.recurrent:
             forget_tensors(layer)
-        return plain(outputs), {name: tensors[name] for name in buffers}
+        return opaque.plain(outputs), {name: tensors[name] for name in buffers}
 
     def call_own(self, names: tuple[str, ...], inputs: Mapping[str, Any]) -> Any:
         """Run the module on the tensors that it holds itself."""
         args, kwargs = arguments(self.by_name, names, inputs)
         return self.module(*args, **kwargs)
-
-
-def plain(outputs: Any) -> Any:
-    """Outputs with every mapping a dict: libraries have classes of their own for them, which pytrees do not know."""
-    if isinstance(outputs, Mapping):
-        return {name: plain(value) for name, value in outputs.items()}
-    return type(outputs)(map(plain, outputs)) if type(outputs) in (tuple, list) else outputs
 
 
 def arguments(
