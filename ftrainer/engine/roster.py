@@ -159,3 +159,9 @@ def named(who: int | None) -> str:
 def part(tree: Any, who: int | None) -> Any:
     """One member's share of what all of them gave; the whole for None."""
     return tree if who is None else pytree.map(lambda leaf: leaf[who] if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def prefixed(figures: Figures, evaluators: Mapping[str, Any], name: str) -> Figures:
+    """An evaluator's figures as plain numbers, under its name where it is not the only one."""
+    prefix = "" if len(evaluators) == 1 else f"{name}/"
+    return {who: {prefix + key: float(value) for key, value in own.items()} for who, own in figures.items()}

@@ -28,11 +28,12 @@ from ftrainer.functional.events import (
 )
 
 from .accelerator import to_device
+from .agenda import Agenda
 from .crew import reactions_of, stepper_of
 from .journal import Journal
 from .position import run_clock
 from .resume import Beginning
-from .roster import Figures, Roster
+from .roster import Figures, Roster, prefixed
 from .saving import Saver
 from .stepper import accumulate, evaluate, update
 
@@ -69,6 +70,7 @@ class Training:
         self.interrupted = interrupted or (lambda: None)
         self.clock = run_clock(self.program, data, begin.cursor)
         self.total = self.trainer.total_steps(self.clock.attempts_by)
+        self.agenda = Agenda(trainer=self.trainer, clock=self.clock, total=self.total)
         self.tick, self.elapsed_before = int(begin.state.tick.max()), begin.elapsed
         self.step, self.epoch = self.clock.attempts(self.tick), self.clock.epoch(self.tick)
         self.roster = Roster(self.program, begin.cursor.get("roster"))
@@ -141,7 +143,7 @@ class Training:
     def after_step(self, metrics: Mapping[str, Tensor]) -> Iterator[Event]:
         """Everything that hangs on one attempt: logging, an epoch's end, validation, and saving last of all."""
         self.pending.append((self.step, metrics[SKIPPED]))
-        if self.step % self.trainer.log_every_n_steps == 0 or self.step == self.total:
+        if self.agenda.logs(self.step):
             yield from self.log_metrics({name: value for name, value in metrics.items() if name != SKIPPED})
         self.journal.flush_old()
         event = StepEnd(
@@ -154,9 +156,9 @@ class Training:
         if ended:
             self.stepper.set("slots/epoch", self.epoch)
             yield from self.tell(EpochEnd(**self.moment()))
-        if self.validates(ended):
+        if self.agenda.validates(self.step, self.epoch, ended):
             yield from self.validate()
-        if ended and self.trainer.eval_every_n_epochs and self.epoch % self.trainer.eval_every_n_epochs == 0:
+        if self.agenda.evaluates(self.epoch, ended):
             yield from self.run_evaluators()
         while self.leaving:
             leaving, self.leaving = self.leaving, []
@@ -164,18 +166,13 @@ class Training:
         if self.reason is None and self.step < self.total:
             if reason := self.interrupted():
                 self.end(None, reason, is_cut=True)
-            elif reason := self.out_of_time():
+            elif reason := self.agenda.out_of_time(self.elapsed):
                 self.end(None, reason)
             elif self.saves or self.saver.is_busy:
                 yield from self.save_all()  # at the run's end, saving waits for the last judgements
         for member in self.roster.settle():
             self.stepper.rest(member)
-        self.due = self.next_due()
-
-    def next_due(self) -> int:
-        """The next step after which there is more to do than to count it, where nobody is told of each."""
-        periods = (self.trainer.log_every_n_steps, self.trainer.val_every_n_steps or self.total)
-        return min(self.clock.attempts_by(self.epoch + 1), self.total, *(self.step // n * n + n for n in periods))
+        self.due = self.agenda.next_due(self.step, self.epoch)
 
     def log_metrics(self, metrics: Mapping[str, Tensor]) -> Iterator[Event]:
         """Fetch training's figures from the device, count the bad steps, and tell of both."""
@@ -185,11 +182,6 @@ class Training:
         self.give_up(verdicts)
         for member, own in figures.items():
             yield from self.tell(Logged(**self.moment(), member=member, metrics=own))
-
-    def out_of_time(self) -> str | None:
-        """Why the clock ends the run, if it does."""
-        limit = self.trainer.max_time
-        return f"{limit:g} minutes are over" if limit is not None and self.elapsed >= 60 * limit else None
 
     def moment(self) -> dict[str, Any]:
         """What every event says."""
@@ -231,13 +223,6 @@ class Training:
         for member, verdict in verdicts:
             self.end(member, verdict, is_cut=True)
             self.gave_up = self.reason is not None
-
-    def validates(self, epoch_ended: bool) -> bool:
-        """Whether validation is due."""
-        by_step, by_epoch = self.trainer.val_every_n_steps, self.trainer.val_every_n_epochs
-        if by_step is not None and self.step % by_step == 0:
-            return True
-        return epoch_ended and by_epoch is not None and self.epoch % by_epoch == 0
 
     def validate(self, who: Who | None = None) -> Iterator[Event]:
         """Judge some members, by default all that are still training, on the validation split, if there is one."""
@@ -308,9 +293,3 @@ class Training:
         self.count_pending()
         self.roster.sum_up()
         yield stopping
-
-
-def prefixed(figures: Figures, evaluators: Mapping[str, Any], name: str) -> Figures:
-    """An evaluator's figures as plain numbers, under its name where it is not the only one."""
-    prefix = "" if len(evaluators) == 1 else f"{name}/"
-    return {who: {prefix + key: float(value) for key, value in own.items()} for who, own in figures.items()}

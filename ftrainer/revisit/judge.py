@@ -15,7 +15,7 @@ from ftrainer.components.loggers.rows import number_text
 from ftrainer.engine.accelerator import numerics
 from ftrainer.engine.inference import evaluate
 from ftrainer.engine.member_data import with_seed
-from ftrainer.engine.training import prefixed
+from ftrainer.engine.roster import prefixed
 from ftrainer.functional.replicate import unstack
 from ftrainer.functional.state import TrainState
 from registry import invalid
