@@ -43,6 +43,7 @@ def for_replay(graph: fx.GraphModule) -> fx.GraphModule:
         commit_in_blocks(graph)
         without_torch(graph.graph)
     forget_transposes(graph.graph)
+    graph.graph.eliminate_dead_code()  # what stands in blocks now, before it is joined with what is still read
     by_lists(graph.graph, numbers=on_cpu)
     by_bindings(graph.graph)
     graph.graph.eliminate_dead_code()
