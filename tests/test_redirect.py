@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random as python_random
 import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn, rand
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 from ftrainer.deps import dynamo
 from ftrainer.deps import make_fx as make_fx_api
 from ftrainer.functional import opaque
+from ftrainer.functional.jit import jit
 from ftrainer.functional.random import key, split
 from ftrainer.functional.redirect import DrawError, nondeterministic_ops, redirect
 
@@ -422,6 +425,36 @@ def test_code_that_is_told_of_its_capture_draws_from_the_key() -> None:
         assert torch.compiler.is_compiling()
         drawn = under(key(0), lambda: torch.rand(3))
     assert torch.equal(drawn, under(key(0), lambda: torch.rand(3)))
+
+
+@pytest.mark.parametrize(
+    ("named", "draw"),
+    [
+        ("numpy.random.normal", lambda: np.random.normal(size=3)),
+        ("numpy.random.choice", lambda: np.random.choice([1, 2])),
+        ("random.random", lambda: python_random.random()),
+        ("random.shuffle", lambda: python_random.shuffle([1, 2])),
+    ],
+)
+def test_draws_of_numpy_and_python_are_refused_and_not_baked_in(named: str, draw: Callable[[], Any]) -> None:
+    with pytest.raises(DrawError, match=f"{re.escape(named)} cannot draw from a key; build the draw from torch.rand"):
+        under(key(0), draw)
+    with pytest.raises(DrawError, match=f"{re.escape(named)} cannot draw from a key"):
+        jit(lambda root: under(root, lambda: torch.ones(1) * float(np.sum(draw()))), backend="trace")(key(0))
+    draw()
+
+
+def test_values_are_there_for_numpy_inside_a_gradient() -> None:
+    def loss(x: Tensor) -> Tensor:
+        with redirect(key(0)):
+            assert (2 * x).detach().numpy().tolist() == [2.0, 4.0]
+            assert (2 * x).numpy(force=True).tolist() == [2.0, 4.0]
+            with pytest.raises(RuntimeError, match=r"Can't call numpy\(\) on Tensor that requires grad"):
+                x.numpy()
+        return (x * float(np.sum(x.detach().tolist()))).sum()
+
+    assert grad(loss)(torch.tensor([1.0, 2.0])).tolist() == [3.0, 3.0]
+    assert "numpy" not in vars(Tensor)
 
 
 class Drawing(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random as python
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import _VF, Tensor, fx
 from torch.nn import functional as F
@@ -65,13 +67,32 @@ METHODS: Mapping[str, Draw] = MappingProxyType(
         )
     }
 )  # fmt: skip
+NUMPY = (
+    "choice", "normal", "permutation", "rand", "randint", "randn", "random", "random_sample", "shuffle",
+    "standard_normal", "uniform",
+)  # fmt: skip
+PYTHON = (
+    "choice",
+    "choices",
+    "gauss",
+    "normalvariate",
+    "randint",
+    "random",
+    "randrange",
+    "sample",
+    "shuffle",
+    "uniform",
+)
+"""Draws on the host: a trace would keep the one number that it saw."""
 PATCHES: tuple[tuple[Any, str, Mapping[str, Draw]], ...] = (
     (F, "F", FUNCTIONAL),
     (torch, "torch", TORCH),
     (Tensor, "Tensor", METHODS),
     (_VF, "torch", MappingProxyType(dict.fromkeys(draws.RECURRENT, draws.recurrent))),
+    (np.random, "numpy.random", MappingProxyType(dict.fromkeys(NUMPY, samplers.unsupported))),
+    (python, "random", MappingProxyType(dict.fromkeys(PYTHON, samplers.unsupported))),
 )
-"""Where torch code looks its drawing functions up, how messages name the place, and what stands there instead."""
+"""Where code looks its drawing functions up, how messages name the place, and what stands there instead."""
 
 
 class Source:
@@ -157,8 +178,8 @@ def redirect(key: Tensor | None) -> Iterator[None]:
         key: 0-d int64; None makes every draw an error.
 
     Raises:
-        DrawError: from within, by a draw that cannot be taken from a key (fused RNN dropout, `generator=`), or by any
-            where `key` is None.
+        DrawError: from within, by a draw that cannot be taken from a key (fused RNN dropout, `generator=`, NumPy's and
+            Python's), or by any where `key` is None.
 
     >>> import torch
     >>> from ftrainer.functional.random import key
@@ -179,7 +200,7 @@ def redirect(key: Tensor | None) -> Iterator[None]:
 
 def drawing_functions() -> list[Callable[..., Any]]:
     """The functions that stand in torch's namespaces, wrapped inside `patched`; methods of tensors left out."""
-    owners = [(owner, table) for owner, _, table in PATCHES if owner is not Tensor]
+    owners = [(owner, table) for owner, _, table in PATCHES if owner in (F, torch, _VF)]
     return [getattr(owner, name) for owner, table in owners for name in table if hasattr(owner, name)]
 
 
