@@ -2,6 +2,7 @@
 
     python -m benchmarks                # all of them: some ten minutes on one core
     python -m benchmarks step loop      # these
+    python -m benchmarks --device cuda  # those that a GPU answers otherwise, on it
 
 Each also runs alone (`python -m benchmarks.step --help` lists its options).
 """
@@ -13,7 +14,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-QUESTIONS = ("step", "start", "memory", "loop", "replicate", "offline", "config", "report")
+from . import harness
+
+ON_DEVICES = ("step", "start", "memory", "loop", "replicate", "offline")
+QUESTIONS = (*ON_DEVICES, "config", "report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,10 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "names", nargs="*", choices=[*QUESTIONS, []], default=[], metavar="NAME", help=", ".join(QUESTIONS)
     )
+    harness.ask_device(parser)
+    chosen = parser.parse_args(arguments)
     failed = 0
-    for name in parser.parse_args(arguments).names or QUESTIONS:
+    for name in chosen.names or (QUESTIONS if chosen.device == "cpu" else ON_DEVICES):
         print(f"\n{name}", flush=True)
-        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode != 0
+        where = ["--device", chosen.device] if name in ON_DEVICES else []
+        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *where], check=False).returncode != 0
     return failed
 
 

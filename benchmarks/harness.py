@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.metadata
 import importlib.util
 import json
@@ -141,6 +142,22 @@ def cell(figures: Mapping[str, Any] | None, base: str) -> str:
         return "–"
     time, speed = figures["microseconds"], figures[f"times as fast as {base}"]
     return f"{time['median']:,.0f} ({time['low']:,.0f}–{time['high']:,.0f})\n{speed['median']:.2f}×"
+
+
+def ask_device(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--device`."""
+    parser.add_argument(
+        "--device", default="cpu", choices=["cpu", "cuda"], help="figures of a GPU have files of their own"
+    )
+
+
+def called(name: str, device: str) -> str:
+    """What the results of a question are called, by where it was asked.
+
+    >>> called("step", "cpu"), called("step", "cuda")
+    ('step', 'step_cuda')
+    """
+    return name if device == "cpu" else f"{name}_{device}"
 
 
 def write(name: str, results: Mapping[str, Any]) -> Path:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.loop
     python -m benchmarks.loop --only "guard, mlp 64" --rounds 25
+    python -m benchmarks.loop --device cuda
 
 The step is compiled and torch has one thread; the copy of the state that `fit` makes, the loop, and its last save are
 in the time. The guard is `grads` against `off`. Saving is once in 200 steps (three copies of 1.1 million parameters at
@@ -35,7 +36,7 @@ from . import harness
 from .peers import configuration
 from .workloads import FACTORIES, Workload, perceptron
 
-EVERY = 200
+EVERY, NEVER = 200, 10**9
 LOGGERS = ("log.jsonl", "log.csv", "log.progress")
 Sections = Mapping[str, Any]
 
@@ -94,7 +95,7 @@ def logging(workload: Workload, root: Path) -> Question:
     return Question(
         workload=workload,
         with_it={"trainer": {"log_every_n_steps": 10}, "loggers": loggers, "run": {"out_dir": str(root)}},
-        without={"trainer": {"log_every_n_steps": workload.steps}},
+        without={"trainer": {"log_every_n_steps": NEVER}},
         limit=2.0,
     )
 
@@ -132,6 +133,7 @@ def runner(workload: Workload, sections: Sections) -> Callable[[], Seconds]:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             wall, processor = time.perf_counter(), time.process_time()
             fit(state, batches)
+            workload.wait()
             return Seconds(*(
                 taken / workload.steps for taken in (time.perf_counter() - wall, time.process_time() - processor)
             ))  # fmt: skip
@@ -192,15 +194,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.loop", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--only", action="append", choices=list(QUESTIONS), metavar="NAME", help=", ".join(QUESTIONS))
+    harness.ask_device(parser)
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     results = {}
     with tempfile.TemporaryDirectory() as temporary:
         for name in chosen.only or QUESTIONS:
-            results[name] = measure(QUESTIONS[name](Path(temporary)), chosen.rounds)
+            question = QUESTIONS[name](Path(temporary))
+            there = attrs.evolve(question, workload=question.workload.on(chosen.device))
+            results[name] = measure(there, chosen.rounds)
             show({name: results[name]})
     show(results)
-    print(harness.write("loop", harness.merged("loop", results)))
+    file = harness.called("loop", chosen.device)
+    print(harness.write(file, harness.merged(file, results)))
     return 0
 
 

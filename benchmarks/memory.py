@@ -1,9 +1,11 @@
 """How much memory does training take at its peak, and does it grow?
 
     python -m benchmarks.memory
+    python -m benchmarks.memory --device cuda
 
 Resident memory of processes of their own, compiled code and libraries not counted: each trains once to warm up, lets
-everything go, and is measured from there. The growth is read off one `fit` of 100,000 steps.
+everything go, and is measured from there. The growth is read off one `fit` of 100,000 steps. On a GPU it is what
+tensors take there, by the count of torch's allocator.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -45,7 +48,7 @@ def hand_written(workload: Workload) -> None:
         optimizer.step()
 
 
-def handed_over(guard: str) -> Callable[[Workload], None]:
+def handed_over(guard: str, backend: str = "inductor") -> Callable[[Workload], None]:
     """`fit(…, donate=True)`."""
 
     def run(workload: Workload) -> None:
@@ -53,24 +56,51 @@ def handed_over(guard: str) -> Callable[[Workload], None]:
 
         from .peers import state_of  # noqa: PLC0415
 
-        fit(state_of(workload, "inductor", {"trainer.guard": guard}), workload.batches(), donate=True)
+        fit(state_of(workload, backend, {"trainer.guard": guard}), workload.batches(), donate=True)
 
     return run
 
 
 CONTESTANTS: dict[str, Callable[[Workload], None]] = {
     "hand-written": hand_written, "fit, guard off": handed_over("off"), "fit": handed_over("grads"),
+    "fit, cuda_graphs": handed_over("grads", "cuda_graphs"),
 }  # fmt: skip
 
 
-def peak(name: str) -> float:
+def contestants(device: str) -> list[str]:
+    """Those that a device knows."""
+    return [name for name in CONTESTANTS if device == "cuda" or not name.endswith("cuda_graphs")]
+
+
+def peak(name: str, device: str) -> float:
     """Megabytes at the peak of a run above what the process held before it, warmed up."""
     run = CONTESTANTS[name]
+    if device == "cuda":
+        return peak_there(run)
     run(WIDE)
     before = settled()
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     run(WIDE)
     return (resident("VmHWM") - before) / MB
+
+
+def peak_there(run: Callable[[Workload], None]) -> float:
+    """The same of the GPU's memory."""
+    there = attrs.evolve(WIDE, device="cuda")
+    run(there)
+    gc.collect()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run(there)
+    return (torch.cuda.max_memory_allocated() - before) / MB / MB
+
+
+def held(device: str) -> float:
+    """Megabytes that are in use now."""
+    if device == "cuda":
+        gc.collect()
+        return torch.cuda.memory_allocated() / MB / MB
+    return settled() / MB
 
 
 def settled() -> float:
@@ -86,23 +116,23 @@ def resident(field: str) -> float:
     return float(next(line.split()[1] for line in lines if line.startswith(field)))
 
 
-def growth() -> dict[str, float]:
-    """Megabytes resident at some steps of one long `fit`."""
+def growth(device: str) -> dict[str, float]:
+    """Megabytes in use at some steps of one long `fit`."""
     from ftrainer.engine.loop import iterate  # noqa: PLC0415
     from ftrainer.functional.events import StepEnd  # noqa: PLC0415
 
     from .peers import state_of  # noqa: PLC0415
 
-    found = {}
-    for event in iterate(state_of(LONG, "inductor"), LONG.batches(), donate=True):
+    found, there = {}, LONG.on(device)
+    for event in iterate(state_of(there, "inductor"), there.batches(), donate=True):
         if isinstance(event, StepEnd) and event.step in READ_AT:
-            found[str(event.step)] = settled() / MB
+            found[str(event.step)] = held(device)
     return found
 
 
-def child(name: str) -> Any:
+def child(name: str, device: str) -> Any:
     """What a process of its own found."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--child", name]
+    command = [sys.executable, "-m", "benchmarks.memory", "--child", name, "--device", device]
     run = subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
@@ -114,20 +144,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.memory", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    harness.ask_device(parser)
     chosen = parser.parse_args(arguments)
+    device = chosen.device
     if chosen.child:
-        print(json.dumps(growth() if chosen.child == "growth" else peak(chosen.child)))
+        print(json.dumps(growth(device) if chosen.child == "growth" else peak(chosen.child, device)))
         return 0
-    peaks = harness.rounds({name: lambda name=name: child(name) for name in CONTESTANTS}, chosen.rounds)
+    peaks = harness.rounds({n: lambda n=n: child(n, device) for n in contestants(device)}, chosen.rounds)
     table = Table("", "MB at the peak", "times the hand-written loop's", title=WIDE.name)
     for name, values in peaks.items():
         found = harness.spread(values)
         ratio = found.median / harness.spread(peaks["hand-written"]).median
         table.add_row(name, f"{found.median:.0f} ({found.low:.0f}–{found.high:.0f})", f"{ratio:.3f}")
-    over_time = child("growth")
-    Console().print(table, f"{LONG.name}, MB resident after steps: {over_time}")
+    over_time = child("growth", device)
+    Console().print(table, f"{LONG.name}, MB in use after steps: {over_time}")
     content = {name: harness.rounded(harness.spread(values)) for name, values in peaks.items()}
-    print(harness.write("memory", {"workload": WIDE.name, "peak MB": content, "MB after steps": over_time}))
+    figures = {"workload": WIDE.name, "peak MB": content, "MB after steps": over_time}
+    print(harness.write(harness.called("memory", device), figures))
     return 0
 
 

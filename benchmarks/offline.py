@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table and write it down."""
     parser = argparse.ArgumentParser(prog="benchmarks.offline", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    harness.ask_device(parser)
     parser.add_argument("--only", choices=list(LEARNERS), help="a learner")
     chosen = parser.parse_args(arguments)
     if chosen.device == "cpu":
@@ -164,8 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results = {learner: measure(learner, chosen.device, chosen.rounds) for learner in picked}
     harness.show("offline", results, PAPER)
     if not chosen.only:
-        name = "offline" if chosen.device == "cpu" else "offline_cuda"
-        print(harness.write(name, {"rounds": chosen.rounds, "learners": results}))
+        print(harness.write(harness.called("offline", chosen.device), {"rounds": chosen.rounds, "learners": results}))
     return 0
 
 

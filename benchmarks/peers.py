@@ -26,6 +26,8 @@ from .harness import Runner
 from .workloads import FACTORIES, LR, WEIGHT_DECAY, Batch, Workload
 
 Contestant = Callable[[Workload], Runner]
+ACCELERATORS: Mapping[str, str] = MappingProxyType({"cpu": "cpu", "cuda": "gpu"})
+"""What Lightning's `Trainer` calls a device."""
 
 
 def hand_written(workload: Workload) -> Runner:
@@ -41,6 +43,7 @@ def hand_written(workload: Workload) -> Runner:
             loss = F.mse_loss(module(batch["x"]), batch["y"])
             loss.backward()
             optimizer.step()
+        workload.wait()
         return (time.perf_counter() - begin) / workload.steps
 
     return run
@@ -52,7 +55,7 @@ def fabric(workload: Workload) -> Runner:
 
     quiet_lightning()
     raw, batches = workload.module().train(), workload.batches()
-    lightning = Fabric(accelerator="cpu", devices=1)
+    lightning = Fabric(accelerator=workload.device, devices=1)
     module, optimizer = lightning.setup(
         raw, torch.optim.AdamW(raw.parameters(), lr=LR, weight_decay=WEIGHT_DECAY, fused=True)
     )
@@ -64,6 +67,7 @@ def fabric(workload: Workload) -> Runner:
             optimizer.zero_grad(set_to_none=True)
             lightning.backward(F.mse_loss(module(batch["x"]), batch["y"]))
             optimizer.step()
+        workload.wait()
         return (time.perf_counter() - begin) / workload.steps
 
     return run
@@ -93,9 +97,10 @@ def trainer(workload: Workload) -> Runner:
     def run() -> float:
         begin = time.perf_counter()
         lightning.Trainer(
-            accelerator="cpu", devices=1, max_steps=workload.steps, log_every_n_steps=10, logger=False,
-            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            accelerator=ACCELERATORS[workload.device], devices=1, max_steps=workload.steps, log_every_n_steps=10,
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         ).fit(model, Repeated(batches, workload.steps))  # fmt: skip
+        workload.wait()
         return (time.perf_counter() - begin) / workload.steps
 
     return run
@@ -124,7 +129,7 @@ def quiet_lightning() -> None:
 def configuration(workload: Workload, backend: str) -> dict[str, Any]:
     """The workload as a user of ftrainer writes it: its defaults, so with the guard and a log row every 10 steps."""
     return {
-        "run": {"name": "benchmark", "compile": backend},
+        "run": {"name": "benchmark", "compile": backend, "device": workload.device},
         "model": {"_type_": "model.torch", "factory": {"_type_": f"benchmark.{workload.kind}", **workload.sizes}},
         "data": {"_type_": "data.random_regression", "batch_size": workload.batch_size, "steps_per_epoch": 8,
                  "x_shape": list(workload.shape), "y_shape": [6]},
@@ -155,6 +160,7 @@ def whole_fit(backend: str) -> Contestant:
         def run() -> float:
             begin = time.perf_counter()
             fit(state, batches)
+            workload.wait()
             return (time.perf_counter() - begin) / workload.steps
 
         return run
@@ -173,6 +179,7 @@ def bare_step(backend: str) -> Contestant:
             begin = time.perf_counter()
             for index in range(workload.steps):
                 stepper(update, batches[index % len(batches)])
+            workload.wait()
             return (time.perf_counter() - begin) / workload.steps
 
         return run
@@ -186,10 +193,9 @@ def jax_optax(workload: Workload) -> Runner:
 
     from . import jax_models  # noqa: PLC0415
 
-    advance, state = jax_models.step_of(workload)
-    batches = [
-        {name: jax.numpy.asarray(value.numpy()) for name, value in batch.items()} for batch in workload.batches()
-    ]
+    on_host = workload.on("cpu")  # JAX moves what it is given to its own device
+    advance, state = jax_models.step_of(on_host)
+    batches = [{name: jax.numpy.asarray(value.numpy()) for name, value in batch.items()} for batch in on_host.batches()]
 
     def run() -> float:
         nonlocal state
@@ -208,6 +214,8 @@ CONTESTANTS: Mapping[str, Contestant] = MappingProxyType(
         HAND: hand_written,
         "fit, inductor": whole_fit("inductor"),
         "bare step, inductor": bare_step("inductor"),
+        "fit, cuda_graphs": whole_fit("cuda_graphs"),
+        "bare step, cuda_graphs": bare_step("cuda_graphs"),
         "fit, trace": whole_fit("trace"),
         "fabric": fabric,
         "Trainer": trainer,
@@ -220,9 +228,18 @@ NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 
 def is_there(name: str, workload: Workload) -> bool:
-    """Whether a contestant's packages are installed and it knows the workload."""
+    """Whether a contestant's packages are installed, and it knows the workload and its device."""
     installed = all(importlib.util.find_spec(package) is not None for package in NEEDS.get(name, ()))
-    return installed and (name != "JAX + optax" or workload.kind in JAX_KINDS)
+    if name == "JAX + optax":
+        return installed and workload.kind in JAX_KINDS and jax_device() == workload.device
+    return installed and (workload.device == "cuda" or not name.endswith("cuda_graphs"))
+
+
+def jax_device() -> str:
+    """Where JAX computes, if it is there, as torch calls it."""
+    import jax  # noqa: PLC0415 (a peer that need not be installed)
+
+    return {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
 
 
 JAX_KINDS = ("mlp", "conv_net", "transformer")

@@ -1,6 +1,7 @@
 """What is it worth to train many runs in one step? Replica-steps per second against one run after another.
 
     python -m benchmarks.replicate
+    python -m benchmarks.replicate --device cuda
 
 Peers, all on the same data of 4,096 examples (17 inputs, 6 targets), each gathering its batches from it: the loop
 that one writes by hand in PyTorch (eager, fused AdamW), run once for each seed; this library's own compiled run of one
@@ -28,7 +29,9 @@ from ftrainer import build, iterate
 from ftrainer.engine import checkpoint
 from ftrainer.functional.events import StepEnd
 
-RESULT = Path(__file__).parent / "results" / "replicate.json"
+from . import harness
+
+RESULTS = Path(__file__).parent / "results"
 EXAMPLES, INPUTS, TARGETS = 4096, 17, 6
 FOREVER = 10**9
 
@@ -56,10 +59,10 @@ Run = Callable[[float], float]
 """Trains for about so many seconds and says how many replica-steps it made in each of them."""
 
 
-def configuration(case: Case, device: str, **parts: Any) -> dict[str, Any]:
+def configuration(case: Case, device: str, backend: str, **parts: Any) -> dict[str, Any]:
     """A run of an MLP with two hidden layers that goes on for ever and logs next to nothing."""
     return {
-        "run": {"name": "replicate", "compile": "inductor", "device": device},
+        "run": {"name": "replicate", "compile": backend, "device": device},
         "model": {"sequential": {"layers": [{"_type_": "mlp", "dims": [None, case.width, case.width, TARGETS]}]}},
         "data": {"_type_": "data.random_regression", "batch_size": case.batch,
                  "steps_per_epoch": EXAMPLES // case.batch, "x_shape": [INPUTS], "y_shape": [TARGETS]},
@@ -72,10 +75,10 @@ def configuration(case: Case, device: str, **parts: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def ours(case: Case, device: str, members: int, **replicate: Any) -> Run:
+def ours(case: Case, device: str, members: int, backend: str = "inductor", **replicate: Any) -> Run:
     """The steps of a run that is under way, one round after another."""
     parts = {"replicate": {"seeds": members, **replicate}} if replicate else {}
-    state, data = build(configuration(case, device, **parts))
+    state, data = build(configuration(case, device, backend, **parts))
     ends = (event for event in iterate(state, data, donate=True) if isinstance(event, StepEnd))
     return lambda seconds: paced(lambda: next(ends).state.step, members, seconds)
 
@@ -119,13 +122,15 @@ def paced(step: Callable[[], Tensor], members: int, seconds: float) -> float:
 
 
 def peers(case: Case, device: str) -> dict[str, Run]:
-    """Everybody who takes part."""
+    """Everybody who takes part; on a GPU, played from CUDA graphs too."""
+    strategies = ("vmap", "loop") if device == "cuda" else ()
     return {
         "hand": by_hand(case, device),
         "solo": ours(case, device, 1),
         "vmap": ours(case, device, case.members, strategy="vmap"),
         "loop": ours(case, device, case.members, strategy="loop"),
         "auto": ours(case, device, case.members, strategy="auto"),
+        **{f"{name}+graphs": ours(case, device, case.members, "cuda_graphs", strategy=name) for name in strategies},
     }
 
 
@@ -157,14 +162,27 @@ def measure(case: Case, device: str, rounds: int, seconds: float) -> dict[str, A
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The lines to print."""
-    names = ("hand", "solo", "vmap", "loop", "auto")
-    yield f"{'replica-steps per second':<32}" + "".join(f"{name:>9}" for name in names) + "   auto/hand  /solo  /better"
+    names = list(next(iter(results.values()))["replica-steps per second"])
+    yield (
+        f"{'replica-steps per second':<32}"
+        + "".join(f"{n:>{width(n)}}" for n in names)
+        + "   auto/hand  /solo  /better"
+    )
     for case, found in results.items():
         rates, over = found["replica-steps per second"], found["auto over"]
-        line = f"{case:<32}" + "".join(f"{rates[name]:>9}" for name in names)
+        line = f"{case:<32}" + "".join(f"{rates[n]:>{width(n)}}" for n in names)
         missed = [f"{name} {goal:g}x" for name, goal in found["goals"].items() if over[name] < goal]
         note = f"   short of {', '.join(missed)}" if missed else ""
         yield line + f"{over['hand']:>12.1f}{over['solo']:>7.1f}{found['auto over the better strategy']:>9.2f}" + note
+
+
+def width(name: str) -> int:
+    """Characters of a peer's column.
+
+    >>> width("auto"), width("vmap+graphs")
+    (9, 13)
+    """
+    return max(9, len(name) + 2)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.replicate", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.6)
-    parser.add_argument("--device", default="cpu")
+    harness.ask_device(parser)
     parser.add_argument("--cases", type=int, default=len(CASES), help="how many of them, from the smallest up")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -180,9 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in CASES[: chosen.cases]:
         results[str(case)] = measure(case, chosen.device, chosen.rounds, chosen.seconds)
         print("\n".join(table(results)) if len(results) == 1 else list(table(results))[-1], flush=True)
-    RESULT.parent.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     content = {"environment": checkpoint.environment(), "device": chosen.device, **results}
-    RESULT.write_text(json.dumps(content, indent=1) + "\n")
+    path = RESULTS / f"{harness.called('replicate', chosen.device)}.json"
+    path.write_text(json.dumps(content, indent=1) + "\n")
     return 0
 
 

@@ -2,9 +2,10 @@
 
     python -m benchmarks.step
     python -m benchmarks.step --only "mlp 64" --rounds 15
+    python -m benchmarks.step --device cuda
 
-On one core, float32, AdamW. Every round trains each contestant for the workload's number of steps, in turn; speeds are
-medians of the rounds' own ratios. Peers that are not installed (`pip install ftrainer[bench]`) are left out.
+On one core or one GPU, float32, AdamW. Every round trains each contestant for the workload's number of steps, in turn;
+speeds are medians of the rounds' own ratios. Peers that are not installed (`pip install ftrainer[bench]`) are left out.
 """
 
 from __future__ import annotations
@@ -32,17 +33,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--only", action="append", help="a workload, by name; may be repeated")
     parser.add_argument("--peer", action="append", help="a contestant besides the hand-written loop; may be repeated")
+    harness.ask_device(parser)
     chosen = parser.parse_args(arguments)
-    harness.one_core()
+    if chosen.device == "cpu":
+        harness.one_core()
     names = [HAND, *chosen.peer] if chosen.peer else list(CONTESTANTS)
     picked = [workload for workload in WORKLOADS if not chosen.only or workload.name in chosen.only]
     results = {}
     for workload in picked:
-        results[workload.name] = measure(workload, chosen.rounds, names)
+        results[workload.name] = measure(workload.on(chosen.device), chosen.rounds, names)
         harness.show(workload.name, {workload.name: results[workload.name]}, HAND)
     harness.show("step", results, HAND)
     if len(picked) == len(WORKLOADS) and not chosen.peer:
-        print(harness.write("step", {"rounds": chosen.rounds, "workloads": results}))
+        print(harness.write(harness.called("step", chosen.device), {"rounds": chosen.rounds, "workloads": results}))
     return 0
 
 

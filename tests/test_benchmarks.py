@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks import __main__ as questions
-from benchmarks import harness, peers, step
+from benchmarks import harness, memory, peers, start, step
 from benchmarks.workloads import LR, WEIGHT_DECAY, WORKLOADS, Workload
 from ftrainer import fit
 
@@ -126,3 +126,15 @@ def test_the_step_question_runs(capsys: pytest.CaptureFixture[str], monkeypatch:
     monkeypatch.setattr(harness, "one_core", lambda: None)
     assert step.main(["--rounds", "2", "--only", "mlp", "--peer", "fit, trace"]) == 0
     assert "fit, trace" in capsys.readouterr().out
+
+
+def test_a_gpu_has_more_contestants_and_files_of_its_own() -> None:
+    here, there = SMALL[0], SMALL[0].on("cuda")
+    graphs = {"fit, cuda_graphs", "bare step, cuda_graphs"}
+    torchs = [name for name in peers.CONTESTANTS if "+" not in name]
+    assert graphs == {n for n in torchs if peers.is_there(n, there)} - {n for n in torchs if peers.is_there(n, here)}
+    assert (there.device, there.steps, there.on("cpu").device) == ("cuda", 1000, "cpu")
+    assert peers.configuration(there, "cuda_graphs")["run"]["device"] == "cuda"
+    assert harness.called("step", there.device) == "step_cuda"
+    assert set(start.ways_on("cuda")) - set(start.ways_on("cpu")) == {start.GRAPHS}
+    assert set(memory.contestants("cuda")) - set(memory.contestants("cpu")) == {"fit, cuda_graphs"}
