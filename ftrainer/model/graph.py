@@ -68,6 +68,9 @@ class Graph(nn.Module):
     def __init__(self, modules: Mapping[str, nn.Module], plan: Plan) -> None:
         super().__init__()
         self._plan = plan
+        # In dicts of Python's own: Dynamo, which captures what `make_fx` cannot trace, knows no frozen ones.
+        self._steps = tuple(Step(*map(thawed, step)) for step in plan.steps)
+        self._outputs = dict(plan.outputs)
         for name, module in modules.items():
             self.add_module(name, module)
 
@@ -80,14 +83,21 @@ class Graph(nn.Module):
         values = dict(zip(self._plan.inputs, args, strict=False)) | kwargs
         if len(args) + len(kwargs) != len(self._plan.inputs) or any(name not in values for name in self._plan.inputs):
             raise TypeError(f"takes the inputs {', '.join(self._plan.inputs)}; found {len(args)} and {list(kwargs)}")
-        for step in self._plan.steps:
+        for step in self._steps:
             call: Any = step.op if step.module is None else self._modules[step.module]
             result = call(*resolve(step.args, values), **resolve(step.kwargs, values))
             store(step.out, result, values)
-        found = {name: values[source] for name, source in self._plan.outputs.items()}
+        found = {name: values[source] for name, source in self._outputs.items()}
         if self._plan.returns == "dict":
             return found
         return next(iter(found.values())) if self._plan.returns == "single" else tuple(found.values())
+
+
+def thawed(value: Any) -> Any:
+    """`value` with a dict for every mapping in it."""
+    if isinstance(value, Mapping):
+        return {name: thawed(item) for name, item in value.items()}
+    return tuple(map(thawed, value)) if type(value) is tuple else value
 
 
 def resolve(value: Any, values: Mapping[str, Any]) -> Any:

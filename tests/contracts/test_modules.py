@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ftrainer.deps import dynamo
 from ftrainer.functional import pytree
 from ftrainer.functional.jit import jit
 from ftrainer.functional.random import key, split
@@ -158,6 +159,15 @@ def test_a_member_of_a_vmap_is_its_solo_run(name: str) -> None:
     together = torch.vmap(run)(*stacked)
     for index, member in enumerate(members):
         same(pytree.map(lambda x, i=index: x[i], together), run(*member), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_dynamo_captures_is_the_module_itself(name: str) -> None:
+    model, params, buffers, inputs = started(name)
+    with dynamo.asked_for() as refusals:
+        captured = differentiate(model, params, buffers, inputs, key(3), True)
+    assert refusals == []
+    same(captured, differentiate(model, params, buffers, inputs, key(3), True), rtol=0, atol=0)
 
 
 SAMPLED = (
