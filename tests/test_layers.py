@@ -31,6 +31,7 @@ LAZY = {"ftrainer.run", "ftrainer.revisit.commands"}
 """Modules that import inside functions, so that `--help` does not load torch."""
 HEAVY = {
     "torch._dynamo",
+    "torch._functorch",
     "torch._inductor",
     "torch._subclasses",
     "torch.fx.experimental",

@@ -45,8 +45,8 @@ def for_replay(graph: fx.GraphModule) -> fx.GraphModule:
     forget_transposes(graph.graph)
     graph.graph.eliminate_dead_code()  # what stands in blocks now, before it is joined with what is still read
     by_lists(graph.graph, numbers=on_cpu)
-    by_bindings(graph.graph)
     graph.graph.eliminate_dead_code()
+    by_bindings(graph.graph)  # last, since of a Python function nobody knows that it writes
     graph.recompile()
     return graph
 
@@ -194,34 +194,63 @@ def list_arguments(members: Sequence[fx.Node], mapped: Callable[[fx.Node], fx.No
 # Torch's own Python functions, which reach the same kernels in half the time that an operator object takes.
 
 
+def mse_loss(x: Tensor, y: Tensor, reduction: int = 1) -> Tensor:
+    """The binding's own default is another than the operator's."""
+    result: Tensor = torch._C._nn.mse_loss(x, y, reduction)  # type: ignore[arg-type]  # an enumeration, not a name
+    return result
+
+
 BINDINGS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
     {
+        aten._softmax.default: torch._softmax,
+        aten._unsafe_view.default: Tensor.view,
         aten.abs.default: torch.abs,
         aten.add.Tensor: torch.add,
+        aten.add_.Tensor: Tensor.add_,
         aten.addmm.default: torch.addmm,
+        aten.as_strided.default: torch.as_strided,
         aten.bitwise_and.Tensor: torch.bitwise_and,
         aten.bitwise_not.default: torch.bitwise_not,
         aten.bmm.default: torch.bmm,
         aten.cat.default: torch.cat,
+        aten.clamp_min.default: torch.clamp_min,
         aten.clone.default: torch.clone,
+        aten.convolution.default: torch.convolution,
+        aten.copy_.default: Tensor.copy_,
+        aten.div.Scalar: torch.div,
         aten.div.Tensor: torch.div,
         aten.eq.Scalar: torch.eq,
         aten.eq.Tensor: torch.eq,
         aten.exp.default: torch.exp,
+        aten.expand.default: Tensor.expand,
+        aten.full_like.default: torch.full_like,
+        aten.ge.Scalar: torch.ge,
+        aten.gt.Scalar: torch.gt,
+        aten.le.Scalar: torch.le,
         aten.lerp.Scalar: torch.lerp,
         aten.log.default: torch.log,
+        aten.lt.Scalar: torch.lt,
         aten.lt.Tensor: torch.lt,
+        aten.mean.dim: torch.mean,
         aten.mm.default: torch.mm,
+        aten.mse_loss.default: mse_loss,
         aten.mul.Tensor: torch.mul,
+        aten.native_batch_norm.default: torch.native_batch_norm,
+        aten.native_layer_norm.default: torch.native_layer_norm,
         aten.ne.Scalar: torch.ne,
         aten.neg.default: torch.neg,
+        aten.ones_like.default: torch.ones_like,
+        aten.permute.default: torch.permute,
         aten.pow.Scalar: torch.pow,
         aten.pow.Tensor_Scalar: torch.pow,
         aten.reciprocal.default: torch.reciprocal,
         aten.relu.default: torch.relu,
         aten.rsqrt.default: torch.rsqrt,
+        aten.rsub.Scalar: torch.rsub,
+        aten.select.int: torch.select,
         aten.sigmoid.default: torch.sigmoid,
         aten.sqrt.default: torch.sqrt,
+        aten.squeeze.dim: torch.squeeze,
         aten.stack.default: torch.stack,
         aten.sub.Tensor: torch.sub,
         aten.sum.default: torch.sum,
@@ -229,8 +258,10 @@ BINDINGS: Mapping[Any, Callable[..., Any]] = MappingProxyType(
         aten.t.default: torch.t,
         aten.tanh.default: torch.tanh,
         aten.transpose.int: torch.transpose,
+        aten.unsqueeze.default: torch.unsqueeze,
         aten.view.default: Tensor.view,
         aten.where.self: torch.where,
+        aten.zeros_like.default: torch.zeros_like,
     }
 )
 
@@ -240,3 +271,11 @@ def by_bindings(graph: fx.Graph) -> None:
     for node in graph.nodes:
         if node.op == "call_function" and node.target in BINDINGS:
             node.target = BINDINGS[node.target]
+        elif node.target is aten._to_copy.default and is_conversion(node):
+            node.target = Tensor.to
+
+
+def is_conversion(node: fx.Node) -> bool:
+    """Whether a copy is one to another dtype, and nothing else."""
+    dtypes = [value(source).dtype for source in node.all_input_nodes]  # none where a Python number is converted
+    return set(node.kwargs) == {"dtype"} and bool(dtypes) and dtypes[0] != node.kwargs["dtype"]
