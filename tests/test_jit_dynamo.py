@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ftrainer import build, fit, member
+from ftrainer.components.losses.torch import TorchLoss
 from ftrainer.deps import inductor
 from ftrainer.functional import pytree
 from ftrainer.functional.jit import TraceError, jit
 from ftrainer.functional.random import key, split
 from ftrainer.functional.redirect import redirect
 from ftrainer.model import Model, from_module
-from registry import component
+from registry.spec import Deferred, component
 from tests.models import REGISTRY
 from tests.test_experiment import config
 
@@ -251,22 +252,35 @@ def ran(**changes: Any) -> Any:
     return fit(*build(config(**PARTS, **changes), {"run.precision": "fp64", **overrides}, registry=registry))
 
 
-def test_a_run_from_a_configuration() -> None:
-    traced, eager = (ran(**{"run.compile": backend}) for backend in ("trace", "eager"))
-    assert_close(traced.params, eager.params)
-    assert_close(traced.buffers, eager.buffers)
-
-
-def test_replicas_that_no_vmap_can_move_are_moved_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "ftrainer.run"):
+def test_a_run_whose_members_no_vmap_can_move_moves_them_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
         stacked = ran(replicate={"seeds": 2})
     assert "replicate.strategy: loop, since members cannot be moved by one call: " in caplog.text
-    alone = ran(**{"run.seed": stacked.program.members[1].run.seed})
-    assert_close(member(stacked, 1).params, alone.params)
-    with pytest.raises(
-        TraceError, match=r"calling \.item\(\)[\s\S]*eager`, with replicas also `replicate\.strategy: loop"
-    ):
+    assert "update was captured by Dynamo" in caplog.text
+    eager = ran(**{"run.compile": "eager", "run.seed": stacked.program.members[1].run.seed})
+    assert_close(member(stacked, 1).params, eager.params)
+    assert_close(member(stacked, 1).buffers, eager.buffers)
+    with pytest.raises(TraceError, match=r"\.item\(\)[\s\S]*eager`, with replicas also `replicate\.strategy: loop"):
         ran(replicate={"seeds": 2, "strategy": "vmap"})
+
+
+class Ranked(nn.Module):
+    """A loss of its own class that asks NumPy."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        weights = torch.from_numpy(np.abs(target.detach().numpy()))
+        return (weights * (prediction - target).square()).mean()
+
+
+def test_numpy_in_a_loss_that_is_a_module_is_captured() -> None:
+    loss = TorchLoss(fn=Deferred(key="mine.ranked", factory=Ranked))
+    step = torch.func.grad_and_value(lambda x: loss(x, {"y": X}))
+
+    def keyed(x: Tensor) -> Any:
+        with redirect(key(0)):
+            return step(x)
+
+    assert_close(jit(keyed, backend="trace")(2 * X), keyed(2 * X))
 
 
 @component

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ftrainer.deps import dynamo
 from ftrainer.functional.jit import jit
 from ftrainer.functional.random import key
 from ftrainer.model import Model, build_model, from_module
@@ -24,6 +25,15 @@ def causal_language_model() -> nn.Module:
         resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
     )  # fmt: skip
     return transformers.GPT2LMHeadModel(config)
+
+
+def llama() -> nn.Module:
+    """A Llama of two small layers."""
+    config = transformers.LlamaConfig(
+        num_hidden_layers=2, hidden_size=16, intermediate_size=32, num_attention_heads=2, vocab_size=50,
+        max_position_embeddings=16, use_cache=False, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    return transformers.LlamaForCausalLM(config)
 
 
 def vision_transformer() -> nn.Module:
@@ -86,7 +96,11 @@ def by_hand(module: nn.Module, batches: Any) -> list[float]:
 @pytest.mark.parametrize("backend", ["eager", "trace"])
 @pytest.mark.parametrize(
     ("make", "batches", "inputs"),
-    [(causal_language_model, tokens, "input_ids"), (vision_transformer, images, "pixel_values")],
+    [
+        (causal_language_model, tokens, "input_ids"),
+        (llama, tokens, "input_ids"),
+        (vision_transformer, images, "pixel_values"),
+    ],
 )
 def test_twenty_steps_are_those_of_a_hand_written_loop(make: Any, batches: Any, inputs: str, backend: str) -> None:
     torch.manual_seed(0)
@@ -100,6 +114,18 @@ def test_twenty_steps_are_those_of_a_hand_written_loop(make: Any, batches: Any, 
     for name, tensor in params.items():
         torch.testing.assert_close(tensor, trained[name].detach(), rtol=1e-10, atol=1e-12)
     assert losses[-1] != losses[0]
+
+
+@pytest.mark.parametrize("make", [causal_language_model, llama])
+def test_dynamo_captures_them_whole(make: Any) -> None:
+    torch.manual_seed(0)
+    model = from_module(make().double(), inputs=("input_ids",))
+    batch, _ = tokens(0)
+    params, buffers = model.init(key(0), batch)
+    with dynamo.asked_for() as refusals:
+        captured, _ = model.apply(params, buffers, batch, train=True)
+    assert refusals == []
+    assert torch.equal(captured["logits"], model.apply(params, buffers, batch, train=True)[0]["logits"])
 
 
 def test_a_registered_factory_is_a_model_from_yaml_and_comes_out_as_its_own_class() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ftrainer.functional import opaque
 from ftrainer.model.numbers import typed
+from ftrainer.model.tensors import named_tensors
 from registry.issue import invalid
 from registry.spec import Deferred, component
 
@@ -51,7 +53,14 @@ class TorchLoss:
         fn = typed(self.fn, prediction.dtype).build()
         if isinstance(fn, nn.Module):  # class weights go where the prediction is
             fn.to(prediction.device, prediction.dtype)
-        return fn(prediction, target) if mask is None else _masked(fn, prediction, target, mask)
+        return _called(fn, prediction, target) if mask is None else _masked(fn, prediction, target, mask)
+
+
+def _called(fn: Any, prediction: Tensor, target: Tensor) -> Tensor:
+    """The loss as it is, or where `make_fx` cannot trace it as Dynamo captured it."""
+    if not isinstance(fn, nn.Module):
+        return fn(prediction, target)
+    return opaque.call(fn, dict(named_tensors(fn)), (prediction, target), {}, {})
 
 
 def _masked(fn: Any, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
@@ -62,9 +71,9 @@ def _masked(fn: Any, prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor
         raise invalid(f"{name} cannot leave padded rows out", "fn", found=f"reduction {reduction!r}", hint=hint)
     if hasattr(fn, "ignore_index") and not target.is_floating_point():
         # Class weights make torch's mean a weighted one: let torch leave the rows out.
-        return fn(prediction, torch.where(rows(mask, target), target, fn.ignore_index))
+        return _called(fn, prediction, torch.where(rows(mask, target), target, fn.ignore_index))
     fn.reduction = "none"
-    losses = fn(prediction, target)
+    losses = _called(fn, prediction, target)
     if reduction == "mean":
         return masked_mean(losses, mask)
     total = torch.where(rows(mask, losses), losses, 0.0).sum()
