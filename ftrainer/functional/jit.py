@@ -129,7 +129,8 @@ def jit(fn: Callable[..., Any], *, backend: str = "auto", donate: Sequence[int] 
             this order and of the same structure; those arguments' tensors are written to and they are handed back.
 
     Raises:
-        TraceError: `fn` branches on a tensor's value, calls `.item()`, or draws numbers that no key governs.
+        TraceError: `fn` depends on a tensor's value in a way that neither `make_fx` nor Dynamo, which is tried on the
+            modules that it calls, can record; or it draws numbers that no key governs.
 
     >>> import torch
     >>> double = jit(lambda tree: {name: 2 * leaf for name, leaf in tree.items()}, backend="trace")
