@@ -24,12 +24,8 @@ def preallocated(module: ast.Module) -> ast.Module:
     Straight-line code only, as Inductor writes it. What is returned, or given to an operator that may hand it on, is
     still made in every call. The function that results is not reentrant.
     """
-    for owner in ast.walk(module):
-        if isinstance(owner, (ast.ClassDef, ast.Module)):
-            for function in owner.body:
-                if isinstance(function, ast.FunctionDef) and function.name == "call":
-                    kept = hoist(function)
-                    module.body[:] = after_assignments(module, kept)
+    for function in [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef) and node.name == "call"]:
+        module.body[:] = after_assignments(module, hoist(function))
     return ast.fix_missing_locations(module)
 
 
