@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from ftrainer import build
@@ -184,3 +186,13 @@ def test_a_step_on_the_cpu_refuses_cuda_graphs() -> None:
 def test_a_function_of_the_cpu_runs_without_graphs() -> None:
     double = jit(lambda x: 2 * x, backend="cuda_graphs")
     assert all(torch.equal(double(torch.ones(3)), torch.full((3,), 2.0)) for _ in range(WARM_UP + 2))
+
+
+def test_the_error_stands_where_the_backend_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(config(run={"name": "test", "device": "cpu", "compile": "cuda_graphs"})))
+    with pytest.raises(ConfigError) as caught:
+        build(path)
+    (issue,) = caught.value.issues
+    assert issue.where is not None
+    assert issue.where.text.strip() == "compile: cuda_graphs"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
@@ -32,3 +34,13 @@ def test_the_command_prints_a_table(tmp_path: Path) -> None:
     assert "trace" in result.output
     assert "data" in result.output
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_the_command_refuses_what_the_device_does_not_have(tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(config()))
+    result = CliRunner().invoke(main, ["bench", str(path), "--backend", "cuda_graphs"])
+    assert result.exit_code != 0
+    assert "run.compile" in result.output
+    assert "cuda_graphs needs a GPU" in result.output
