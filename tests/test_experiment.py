@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -87,6 +88,21 @@ def test_ones_own_factories() -> None:
     state, data = build(config(data={"_type_": "data.zeros", "n": 24}), registry=registry)
     assert data.n_batches("train") == 3
     assert int(fit(state, data).step) == 9
+
+
+@pytest.mark.parametrize("compile", ["eager", "trace"])
+def test_a_loss_that_is_not_one_number_is_refused_where_it_stands(compile: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    loss = {"_type_": "loss.torch", "fn": {"_type_": "nn.MSELoss", "reduction": "none"}}
+    run = {"name": "test", "compile": compile, "out_dir": str(tmp_path / "out")}
+    path.write_text(yaml.safe_dump(config(loss=loss, run=run), sort_keys=False))
+    problem = r"the loss of phase '\w+' must be one number; found a tensor of shape \(8, 2\) \(reduce it"
+    with pytest.raises(ConfigError, match=problem) as caught:
+        run_experiment(path)
+    (issue,) = caught.value.issues
+    assert issue.path == ("loss",)
+    assert issue.where is not None
+    assert issue.where.file == str(path)
 
 
 def test_to_module_gives_back_an_ordinary_module() -> None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
+from registry import invalid
+
 from . import augment, pytree, scaling
 from .accumulation import Gradients, add, cleared, empty, total, working
 from .precision import autocast
@@ -203,7 +205,20 @@ def objective(
     """What is differentiated by the roles that a phase moves: its loss, scaled up where losses are."""
     with redirect(key), autocast(policy.precision, state.step.device.type):
         loss, aux = phase.loss({**state.params, **moved}, state, batch, key)
+        check_scalar(phase, loss)
         return scaling.up(state, loss), {**aux, "metrics": {"loss": loss, **aux.get("metrics", {})}}
+
+
+def check_scalar(phase: Phase, loss: Any) -> None:
+    """Refuse a loss that gradients cannot be taken of.
+
+    Raises:
+        ConfigError: it is no 0-d tensor.
+    """
+    if not isinstance(loss, Tensor) or loss.dim():
+        found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        hint = "reduce it, for instance by its mean"
+        raise invalid(f"the loss of phase {phase.name!r} must be one number", "loss", found=found, hint=hint)
 
 
 def condition(policy: StepPolicy, out: Gradients) -> tuple[Gradients, dict[str, Tensor]]:
