@@ -25,8 +25,8 @@ USABLE = 0.8
 """The share of free memory that members may take."""
 BLIND_FACTOR = 4
 """Bytes of a step for each byte of state, where the step cannot be traced to be asked."""
-WARM_UP = 2
-"""Steps before anything is timed, which compile: two where a phase rests every other step."""
+WARM_UP = 3
+"""Steps before anything is timed: two compile, where a phase rests every other step; the third records CUDA graphs."""
 ROUND_STEPS, ROUND_SECONDS = 8, 0.05
 """How long a strategy runs before it is the other's turn, whichever comes first."""
 LEAST_ROUNDS, CLEARLY = 3, 1.15
