@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -43,15 +44,11 @@ class Surroundings(NamedTuple):
 
     def call(self, make: Callable[[], Any]) -> Any:
         """Call a function in such a place."""
-        with torch.set_grad_enabled(self.grad):
-            return self._within(list(self.autocast), make)
-
-    def _within(self, left: list[tuple[str, torch.dtype, bool]], make: Callable[[], Any]) -> Any:
-        if not left:
+        with ExitStack() as place:
+            place.enter_context(torch.set_grad_enabled(self.grad))
+            for device, dtype, enabled in self.autocast:
+                place.enter_context(torch.autocast(device, dtype=dtype, enabled=enabled))
             return make()
-        device, dtype, enabled = left.pop()
-        with torch.autocast(device, dtype=dtype, enabled=enabled):
-            return self._within(left, make)
 
 
 def call(
