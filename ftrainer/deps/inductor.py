@@ -40,8 +40,8 @@ FORMAT = "3"
 @functools.cache
 def why_not(device_type: str) -> str | None:
     """What keeps Inductor from working on this machine; None where nothing does."""
-    if device_type == "cuda":
-        return None if _has_triton() else "triton is not installed"
+    if device_type == "cuda" and not _has_triton():
+        return "triton is not installed"
     from torch._inductor import cpp_builder, exc  # noqa: PLC0415  (heavy, and needed by compiled runs alone)
 
     try:
@@ -150,6 +150,8 @@ def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
     parts += [
         torch.backends.cpu.get_cpu_capability(),
         str(torch.get_num_threads()),
+        str(torch.are_deterministic_algorithms_enabled()),
+        torch.get_float32_matmul_precision(),
         repr(sorted(OPTIONS.items())),
         graph.code,
     ]
