@@ -37,9 +37,9 @@ from ftrainer.functional.events import (
     Validate,
     Validated,
 )
+from ftrainer.functional.phases import Aux, Context, Phase, Track, Transform
 from ftrainer.functional.redirect import redirect
 from ftrainer.functional.state import Program, StepPolicy, TrainState, Tree, with_hyper
-from ftrainer.functional.step import Aux, Context, Phase, Track, Transform
 from ftrainer.model.blocks.gaussian_head import log_prob
 from ftrainer.model.blocks.mlp import MLP
 from ftrainer.model.blocks.normalize import Normalize

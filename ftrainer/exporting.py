@@ -14,8 +14,8 @@ from ftrainer.engine import checkpoint
 from ftrainer.engine.extraction import take_out
 from ftrainer.experiment import build
 from ftrainer.functional import pytree
+from ftrainer.functional.phases import Track
 from ftrainer.functional.state import TrainState, with_hyper
-from ftrainer.functional.step import Track
 from ftrainer.model.export import check_format, write, write_tensors
 from registry import Registry, invalid, nearest
 

@@ -20,7 +20,7 @@ from ftrainer.config import (
     resolve_again,
     validate_preflight,
 )
-from ftrainer.functional.jit import TraceError
+from ftrainer.functional.capture import TraceError
 from ftrainer.functional.state import Program, StepPolicy
 from ftrainer.model.bridge import blamed
 from ftrainer.model.build import build_model

@@ -13,7 +13,9 @@ from torch import Tensor
 from ftrainer.components.optim.sgd import SGD
 from ftrainer.deps import inductor
 from ftrainer.functional import pytree
-from ftrainer.functional.jit import TraceError, choose_backend, jit
+from ftrainer.functional.backends import choose_backend
+from ftrainer.functional.capture import TraceError
+from ftrainer.functional.jit import jit
 from ftrainer.functional.state import Program
 from tests.test_step import assert_trees_equal, update
 from tests.toys import Linear, linear_batch, linear_state

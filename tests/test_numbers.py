@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ftrainer.deps import inductor, make_fx
-from ftrainer.functional.jit import TraceError, jit
+from ftrainer.functional.capture import TraceError
+from ftrainer.functional.jit import jit
 from ftrainer.functional.numbers import as_tensors, taken
 
 X = torch.tensor([0.3, 0.7])

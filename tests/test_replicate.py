@@ -17,7 +17,7 @@ from ftrainer import build, builtin_registry, fit, member, replicate, stack, uns
 from ftrainer.api import in_memory
 from ftrainer.components.optim.adamw import AdamW
 from ftrainer.components.optim.sgd import SGD
-from ftrainer.functional import pytree, random, step
+from ftrainer.functional import phases, pytree, random
 from ftrainer.functional.jit import jit
 from ftrainer.functional.replicate import Own, StackError, resting, together
 from ftrainer.functional.state import TrainState
@@ -100,7 +100,7 @@ DRAWS: dict[str, Callable[[Tensor], Tensor]] = {
 def drawing(draw: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
     """A loss whose metrics are a draw."""
 
-    def loss(params: Any, state: TrainState, batch: Any, key: Tensor) -> tuple[Tensor, step.Aux]:
+    def loss(params: Any, state: TrainState, batch: Any, key: Tensor) -> tuple[Tensor, phases.Aux]:
         del state, batch, key
         return params["model"]["w"].sum(), {"metrics": {"draw": draw(params["model"]["w"]).to(torch.float64)}}
 
@@ -112,7 +112,7 @@ def drawing(draw: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
 def test_members_draw_what_they_would_draw_alone(name: str, backend: str) -> None:
     @component
     class Drawing(Linear):
-        def phases(self) -> tuple[step.Phase, ...]:
+        def phases(self) -> tuple[phases.Phase, ...]:
             return (attrs.evolve(Linear.phases(self)[0], loss=drawing(DRAWS[name])),)
 
     solo = [attrs.evolve(linear_state(Drawing()), key=random.key(seed)) for seed in range(3)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ftrainer.components.optim.adamw import AdamW
 from ftrainer.components.optim.sgd import SGD
-from ftrainer.functional import pytree, random, step
+from ftrainer.functional import phases, pytree, random, step
 from ftrainer.functional.state import TrainState, evolve_at
 from registry import component
 from tests.toys import Linear, linear_batch, linear_state
@@ -119,7 +119,7 @@ def test_accumulation_wants_one_phase() -> None:
 class TwoPhases(Linear):
     """The same loss twice, the second one every other step."""
 
-    def phases(self) -> tuple[step.Phase, ...]:
+    def phases(self) -> tuple[phases.Phase, ...]:
         (first,) = Linear.phases(self)
         return attrs.evolve(first, name="first"), attrs.evolve(first, name="second", every=2)
 
@@ -172,10 +172,10 @@ def test_only_traceable_fields_can_be_swept(path: str, message: str) -> None:
 def test_every_step_draws_afresh_from_the_key() -> None:
     @component
     class Noisy(Linear):
-        def phases(self) -> tuple[step.Phase, ...]:
+        def phases(self) -> tuple[phases.Phase, ...]:
             return (attrs.evolve(Linear.phases(self)[0], loss=noisy),)
 
-    def noisy(params: Any, state: TrainState, batch: Any, key: Tensor) -> tuple[Tensor, step.Aux]:
+    def noisy(params: Any, state: TrainState, batch: Any, key: Tensor) -> tuple[Tensor, phases.Aux]:
         loss, _ = squared_loss(params, state, batch, key)
         return loss, {"metrics": {"draw": torch.rand(())}}
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ftrainer.components.optim.adamw import AdamW
-from ftrainer.functional import random, step
+from ftrainer.functional import phases, random, step
 from ftrainer.functional.state import Program, StepPolicy, TrainState
 from registry import component
 
@@ -22,17 +22,17 @@ class Linear:
     every: int = 1
     tau: float | None = None
 
-    def phases(self) -> tuple[step.Phase, ...]:
-        return (step.Phase(name="model", wrt=("model",), loss=squared, transform=self.optimizer, every=self.every),)
+    def phases(self) -> tuple[phases.Phase, ...]:
+        return (phases.Phase(name="model", wrt=("model",), loss=squared, transform=self.optimizer, every=self.every),)
 
-    def tracks(self) -> tuple[step.Track, ...]:
-        return () if self.tau is None else (step.Track(slot="ema", source="model", tau=self.tau),)
+    def tracks(self) -> tuple[phases.Track, ...]:
+        return () if self.tau is None else (phases.Track(slot="ema", source="model", tau=self.tau),)
 
     def update(self, state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
         return step.update(self, state, batch)
 
 
-def squared(params: Any, state: TrainState, batch: Any, key: Tensor) -> tuple[Tensor, step.Aux]:
+def squared(params: Any, state: TrainState, batch: Any, key: Tensor) -> tuple[Tensor, phases.Aux]:
     """The mean squared error of `x @ w + b`."""
     del state, key
     model = params["model"]

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 from torch import Tensor, nn
 
+from ftrainer.functional.phases import Context, Transform
 from ftrainer.functional.state import TrainState, Tree
-from ftrainer.functional.step import Context, Transform
 
 Batch = Any
 """A pytree of tensors, examples along the leading dimension; `sample_mask` (B,) bool, where present, marks padding."""

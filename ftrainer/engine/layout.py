@@ -13,7 +13,7 @@ import attrs
 import torch
 
 from ftrainer.deps.make_fx import wants_value
-from ftrainer.functional.jit import TraceError
+from ftrainer.functional.capture import TraceError
 from ftrainer.functional.liveness import peak_bytes, tree_bytes
 from ftrainer.functional.replicate import member, share
 from ftrainer.functional.state import TrainState

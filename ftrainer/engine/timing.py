@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ftrainer.components.base import Batch, Data
 from ftrainer.functional import pytree
-from ftrainer.functional.jit import TraceError
+from ftrainer.functional.capture import TraceError
 from ftrainer.functional.recording import WARM_UP, RecordingError
 from ftrainer.functional.state import TrainState
 

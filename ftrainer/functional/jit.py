@@ -3,63 +3,23 @@
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from ftrainer.deps import cuda_graphs, dynamo, inductor, make_fx
+from ftrainer.deps import inductor
 
 from . import pytree
-from .hoist import hoist
-from .numbers import as_tensors, taken
-from .passes import for_replay
-from .products import large_products, thin_products
-from .recording import Recorded, on_host
-from .redirect import nondeterministic_ops
-from .residence import at_home
+from .backends import LOWERINGS, Inputs
+from .capture import Flat
 
 log = logging.getLogger("ftrainer.jit")
 
-Flat = Callable[..., Sequence[Tensor]]
-"""A function of tensors that returns tensors."""
-
-
-COMPILING = 10.0
-"""Seconds that compiling a step takes, the first time on a machine."""
-
-SAVED_PER_STEP, SAVED_PER_BYTE = {"cpu": 0.5e-3, "cuda": 10e-3}, {"cpu": 1.5e-9, "cuda": 0.0}
-"""Seconds that a compiled step saves against a replayed one: for its operations, and for each byte of the state, which
-a replayed update reads and writes a dozen times. Measured for AdamW at widths 64 and 1024."""
-
-
-def choose_backend(planned_steps: int, n_bytes: int, device_type: str) -> tuple[str, str]:
-    """What `auto` stands for, and why: `inductor` where that repays itself and a compiler is present, else `trace`.
-
-    Args:
-        planned_steps: how often the step will run.
-        n_bytes: size of the state.
-        device_type: `cpu` or `cuda`.
-    """
-    saved = planned_steps * (SAVED_PER_STEP[device_type] + n_bytes * SAVED_PER_BYTE[device_type])
-    if saved < COMPILING:
-        return "trace", f"{planned_steps} steps of this size would not repay compiling"
-    if reason := inductor.why_not(device_type):
-        return "trace", reason
-    return "inductor", f"{planned_steps} steps of this size repay compiling"
-
-
 MANY_SHAPES = 2
 """Shapes of the same inputs that nobody is warned about: a whole batch and a last one."""
-
-
-class TraceError(RuntimeError):
-    """A function that cannot be captured as one graph; the message names the user's line and the ways out."""
 
 
 @attrs.frozen(kw_only=True)
@@ -179,14 +139,6 @@ def compile_signature(fn: Callable[..., Any], backend: str, donate: tuple[int, .
     return Compiled(run=LOWERINGS[backend](flat, inputs_of(args, donate), name_of(fn)), outputs=outputs)
 
 
-class Inputs(NamedTuple):
-    """The tensors that a function is captured with, their paths in its arguments, and which of them it overwrites."""
-
-    tensors: Sequence[Tensor]
-    paths: Sequence[str]
-    donated: frozenset[int]
-
-
 def inputs_of(args: tuple[Any, ...], donate: Sequence[int]) -> Inputs:
     """The tensor leaves of arguments, in order."""
     found = [
@@ -215,107 +167,6 @@ def overwrite(old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
     for target, leaf in zip(old, aside, strict=True):
         if isinstance(leaf, Tensor) and leaf is not target:
             target.copy_(leaf)
-
-
-def capture(flat: Flat, tensors: Sequence[Tensor], name: str) -> fx.GraphModule:
-    """The graph of a flat function, refused where a value or an unkeyed draw would be baked in.
-
-    Code that branches on a tensor's value unless it knows that it is being captured gets a second try in which it
-    is told. Otherwise it is not told, so that what is captured is what runs without capturing.
-    """
-    try:
-        graph = make_fx.trace(flat, tensors)
-    except RuntimeError as error:
-        graph = capture_declared(flat, tensors, name, untraceable(error, name))
-    if unkeyed := nondeterministic_ops(graph):
-        raise TraceError(f"{name} draws random numbers that no key governs: {', '.join(unkeyed)}")
-    return large_products(as_tensors(graph))
-
-
-def capture_declared(flat: Flat, tensors: Sequence[Tensor], name: str, why: str) -> fx.GraphModule:
-    """The second try: `torch.compiler.is_compiling()` says yes meanwhile."""
-    try:
-        with make_fx.declared():
-            graph = make_fx.trace(flat, tensors)
-    except RuntimeError as error:
-        return capture_whole(flat, tensors, name, untraceable(error, name))
-    log.info("%s was captured with torch.compiler.is_compiling() true, since otherwise %s", name, why.splitlines()[0])
-    return graph
-
-
-def capture_whole(flat: Flat, tensors: Sequence[Tensor], name: str, why: str) -> fx.GraphModule:
-    """The third try: Dynamo captures each module that the function calls, and what it captured is traced instead."""
-    with make_fx.declared(), dynamo.asked_for() as refusals:
-        try:
-            graph = make_fx.trace(flat, tensors)
-        except RuntimeError as error:
-            raise TraceError(untraceable(error, name, refusals)) from error
-    log.info("%s was captured by Dynamo, module by module, since otherwise %s", name, why.splitlines()[0])
-    return graph
-
-
-def lower(flat: Flat, inputs: Inputs, name: str) -> Flat:
-    """The captured graph as machine code."""
-    graph = hoist(thin_products(at_home(without_numbers(capture(flat, inputs.tensors, name), name))))
-    return inductor.compile_graph(graph, inputs.tensors)
-
-
-def record(flat: Flat, inputs: Inputs, name: str) -> Flat:
-    """The same, played from CUDA graphs where every input lies on the GPU."""
-    run = lower(flat, inputs, name)
-    if not inputs.tensors or on_host(inputs.tensors, inputs.paths, name):
-        return run
-    return Recorded(run, inputs.tensors, inputs.donated, cuda_graphs.recorder(inputs.tensors[0].device), name)
-
-
-LOWERINGS: Mapping[str, Callable[[Flat, Inputs, str], Flat]] = MappingProxyType(
-    {
-        "eager": lambda flat, inputs, name: flat,
-        "trace": lambda flat, inputs, name: for_replay(at_home(capture(flat, inputs.tensors, name))),
-        "inductor": lower,
-        "cuda_graphs": record,
-    }
-)
-
-
-def without_numbers(graph: fx.GraphModule, name: str) -> fx.GraphModule:
-    """The graph itself; refused where it takes numbers out of tensors, which cannot be compiled.
-
-    Raises:
-        TraceError: it does.
-    """
-    if users := taken(graph):
-        raise TraceError(
-            f"{name} cannot be compiled: it takes numbers out of tensors and hands them to {', '.join(users)}, which "
-            "takes no tensor for them.\n  Keep them tensors instead of calling .item(), or set `run.compile: trace`."
-        )
-    return graph
-
-
-def untraceable(error: RuntimeError, name: str, refusals: Sequence[str] = ()) -> str:
-    """Which line of the user's asked for a tensor's value, and what to do about it.
-
-    Raises:
-        RuntimeError: `error` itself, if it says something else.
-    """
-    if not make_fx.wants_value(error):
-        raise error
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_internal(f.filename)]
-    where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else "an unknown line"
-    dynamo_too = "".join(f"  Dynamo cannot capture it either: {refusal}.\n" for refusal in dict.fromkeys(refusals))
-    together = ", with replicas also `replicate.strategy: loop`" if "vmap" in dynamo_too else ""
-    return (
-        f"{name} cannot be traced: {where}\n  asks for the value of a tensor ({str(error).splitlines()[0]}).\n"
-        f"{dynamo_too}"
-        "  Write the branch with torch.where, keep numbers as tensors instead of calling .item() or NumPy, or set "
-        f"`run.compile: eager`{together}."
-    )
-
-
-def is_internal(filename: str) -> bool:
-    """Whether a frame belongs to torch or to this package's mechanism rather than to the user."""
-    internal = (Path(torch.__file__).parent, Path(__file__).parent, Path(make_fx.__file__).parent)
-    return any(Path(filename).is_relative_to(folder) for folder in internal) or "optree" in filename
 
 
 def difference(old: Any, new: Any) -> str:

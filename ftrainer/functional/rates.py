@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import torch
@@ -11,8 +11,7 @@ from torch import Tensor
 
 from registry.spec import is_traceable
 
-if TYPE_CHECKING:
-    from .step import Context
+from .phases import Context
 
 
 def learning_rates(transform: Any, ctx: Context) -> dict[str, Tensor]:

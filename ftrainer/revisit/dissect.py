@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ftrainer.components.base import Batch
 from ftrainer.functional import augment, pytree, step
+from ftrainer.functional.phases import Phase
 from ftrainer.functional.random import fold_in
 from ftrainer.functional.state import TrainState, with_hyper
-from ftrainer.functional.step import Phase
 from registry import invalid
 
 from .nonfinite import Finding, count_text, first_finding, is_finite

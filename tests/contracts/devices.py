@@ -16,7 +16,8 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ftrainer.functional import pytree
-from ftrainer.functional.jit import capture, fill
+from ftrainer.functional.capture import capture
+from ftrainer.functional.jit import fill
 from ftrainer.functional.residence import at_home
 
 NOWHERE, GPU = "meta", "cuda"

@@ -15,7 +15,7 @@ from ftrainer.components.optim.muon import Muon
 from ftrainer.components.optim.sgd import SGD
 from ftrainer.components.schedules.constant import Constant
 from ftrainer.components.schedules.cosine import Cosine
-from ftrainer.functional.step import Context
+from ftrainer.functional.phases import Context
 from registry.spec import Deferred
 
 Tree = dict[str, Any]

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ftrainer.components.base import IO, Batch, Loss, Metric, Model, Schedule
 from ftrainer.components.optim.scheduled import scheduled
 from ftrainer.functional import step
+from ftrainer.functional.phases import Aux, Phase, Track, Transform
 from ftrainer.functional.random import fold_in
 from ftrainer.functional.redirect import redirect
 from ftrainer.functional.state import TrainState, Tree, with_hyper
-from ftrainer.functional.step import Aux, Phase, Track, Transform
 from registry.spec import component, traceable
 
 INIT = -1

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ftrainer.components.fields import at_least, fraction, length
+from ftrainer.functional.phases import Context
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context
 from registry.spec import Plain, component, traceable
 
 from . import rules

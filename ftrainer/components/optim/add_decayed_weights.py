@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ftrainer.components.fields import at_least
+from ftrainer.functional.phases import Context
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context
 from registry.spec import component, traceable
 
 from . import rules

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ftrainer.functional.phases import Transform
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Transform
 
 
 def eval_params(transform: Transform, opt_state: Tree, params: Tree) -> Tree:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ftrainer.components.fields import above
 from ftrainer.functional import pytree
+from ftrainer.functional.phases import Context
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context
 from registry.spec import component, traceable
 
 from . import rules

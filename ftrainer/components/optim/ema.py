@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ftrainer.components.fields import fraction
+from ftrainer.functional.phases import Context
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context
 from registry.spec import component, traceable
 
 from . import rules

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ftrainer.functional.phases import Context, Transform
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context, Transform
 from registry.issue import invalid
 from registry.spec import component
 

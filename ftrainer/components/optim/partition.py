@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ftrainer.functional.phases import Context
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context
 from registry.issue import invalid, nearest
 from registry.spec import component
 

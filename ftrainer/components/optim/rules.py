@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ftrainer.components.fields import is_off
 from ftrainer.functional import pytree
+from ftrainer.functional.phases import Context
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context
 from registry.issue import invalid
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ftrainer.components.base import Schedule
+from ftrainer.functional.phases import Context, Transform
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context, Transform
 from registry.spec import component
 
 from .averaged import eval_params

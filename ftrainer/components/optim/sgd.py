@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ftrainer.components.fields import at_least, is_off, number
+from ftrainer.functional.phases import Context
 from ftrainer.functional.state import Tree
-from ftrainer.functional.step import Context
 from registry.issue import invalid
 from registry.spec import Plain, component, traceable
 

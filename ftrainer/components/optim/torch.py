@@ -10,7 +10,7 @@ import attrs
 import torch
 from frozendict import frozendict
 
-from ftrainer.functional.step import Transform
+from ftrainer.functional.phases import Transform
 from registry.arguments import argument_issues
 from registry.issue import ConfigError, Issue, invalid, nearest
 from registry.spec import Plain

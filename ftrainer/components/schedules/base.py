@@ -11,7 +11,7 @@ from frozendict import frozendict
 from torch import Tensor
 
 from ftrainer.components.fields import one_of
-from ftrainer.functional.step import Context, Transform
+from ftrainer.functional.phases import Context, Transform
 from registry.issue import invalid
 from registry.spec import is_traceable
 

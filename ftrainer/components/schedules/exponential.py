@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ftrainer.components.fields import above
-from ftrainer.functional.step import Context
+from ftrainer.functional.phases import Context
 from registry.spec import component, traceable
 
 from .base import Factor, Interval, interval_field, position

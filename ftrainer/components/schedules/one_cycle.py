@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ftrainer.components.fields import above, between, count, one_of
-from ftrainer.functional.step import Context
+from ftrainer.functional.phases import Context
 from registry.spec import component, replace, traceable
 
 from .base import Factor, Interval, interval_field, known, planned, position

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ftrainer.components.fields import count
-from ftrainer.functional.step import Context
+from ftrainer.functional.phases import Context
 from registry.issue import invalid
 from registry.spec import component, replace
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ftrainer.components.fields import at_least, count, number, one_of
-from ftrainer.functional.step import Context, Transform
+from ftrainer.functional.phases import Context, Transform
 from registry.issue import invalid
 from registry.spec import component
 

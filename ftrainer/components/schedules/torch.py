@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler
 
 from ftrainer.components.base import Schedule
 from ftrainer.components.fields import count, one_of
-from ftrainer.functional.step import Context, Transform
+from ftrainer.functional.phases import Context, Transform
 from registry.arguments import argument_issues
 from registry.issue import ConfigError, Issue, invalid, nearest
 from registry.spec import Plain, component, replace

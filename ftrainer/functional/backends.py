@@ -1,0 +1,73 @@
+"""What may run a captured step: the function itself, its replayed graph, machine code, or recorded launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ftrainer.deps import cuda_graphs, inductor
+
+from .capture import Flat, capture, without_numbers
+from .hoist import hoist
+from .passes import for_replay
+from .products import thin_products
+from .recording import Recorded, on_host
+from .residence import at_home
+
+COMPILING = 10.0
+"""Seconds that compiling a step takes, the first time on a machine."""
+
+SAVED_PER_STEP, SAVED_PER_BYTE = {"cpu": 0.5e-3, "cuda": 10e-3}, {"cpu": 1.5e-9, "cuda": 0.0}
+"""Seconds that a compiled step saves against a replayed one: for its operations, and for each byte of the state, which
+a replayed update reads and writes a dozen times. Measured for AdamW at widths 64 and 1024."""
+
+
+def choose_backend(planned_steps: int, n_bytes: int, device_type: str) -> tuple[str, str]:
+    """What `auto` stands for, and why: `inductor` where that repays itself and a compiler is present, else `trace`.
+
+    Args:
+        planned_steps: how often the step will run.
+        n_bytes: size of the state.
+        device_type: `cpu` or `cuda`.
+    """
+    saved = planned_steps * (SAVED_PER_STEP[device_type] + n_bytes * SAVED_PER_BYTE[device_type])
+    if saved < COMPILING:
+        return "trace", f"{planned_steps} steps of this size would not repay compiling"
+    if reason := inductor.why_not(device_type):
+        return "trace", reason
+    return "inductor", f"{planned_steps} steps of this size repay compiling"
+
+
+class Inputs(NamedTuple):
+    """The tensors that a function is captured with, their paths in its arguments, and which of them it overwrites."""
+
+    tensors: Sequence[Tensor]
+    paths: Sequence[str]
+    donated: frozenset[int]
+
+
+def lower(flat: Flat, inputs: Inputs, name: str) -> Flat:
+    """The captured graph as machine code."""
+    graph = hoist(thin_products(at_home(without_numbers(capture(flat, inputs.tensors, name), name))))
+    return inductor.compile_graph(graph, inputs.tensors)
+
+
+def record(flat: Flat, inputs: Inputs, name: str) -> Flat:
+    """The same, played from CUDA graphs where every input lies on the GPU."""
+    run = lower(flat, inputs, name)
+    if not inputs.tensors or on_host(inputs.tensors, inputs.paths, name):
+        return run
+    return Recorded(run, inputs.tensors, inputs.donated, cuda_graphs.recorder(inputs.tensors[0].device), name)
+
+
+LOWERINGS: Mapping[str, Callable[[Flat, Inputs, str], Flat]] = MappingProxyType(
+    {
+        "eager": lambda flat, inputs, name: flat,
+        "trace": lambda flat, inputs, name: for_replay(at_home(capture(flat, inputs.tensors, name))),
+        "inductor": lower,
+        "cuda_graphs": record,
+    }
+)
