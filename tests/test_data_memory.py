@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from random import Random
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +14,9 @@ from extensions.example_plugin import ConstantRegression, register
 from ftrainer.components.data.memory import Examples, MemoryData, MemorySpec, in_memory
 from ftrainer.components.data.order import epoch_order, split_rows
 from ftrainer.components.data.random_regression import RandomRegression
+from ftrainer.components.data.shuffle import shuffled, sorting
 from ftrainer.components.data.statistics import statistics
+from ftrainer.functional import random
 from registry import ConfigError, Registry
 
 sizes = st.integers(1, 60)
@@ -33,6 +38,19 @@ def test_an_epoch_is_a_permutation_that_seed_and_epoch_decide(n: int, seed: int,
     order = epoch_order(n, seed=seed, epoch=epoch)
     assert sorted(order.tolist()) == list(range(n))
     assert torch.equal(order, epoch_order(n, seed=seed, epoch=epoch))
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 70_000))
+@settings(deadline=None, max_examples=50)
+def test_the_shuffle_is_the_permutation_of_the_key(key: int, n: int) -> None:
+    assert torch.equal(shuffled(key, n), random.permutation(torch.tensor(key), n))
+
+
+@given(st.lists(st.integers(-5, 5).map(lambda high: high << 32), max_size=20), st.randoms())
+def test_words_with_equal_high_halves_are_sorted_too(highs: list[int], rng: Random) -> None:
+    words = np.array([high + low for low, high in enumerate(highs)], dtype=np.int64)
+    rng.shuffle(words)
+    assert sorting(words).tolist() == np.argsort(words).tolist()
 
 
 def test_epochs_and_seeds_differ() -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 Shape = Sequence[int]
 Word = Any
-"""An int64 tensor, or a Python integer that `_wrap` keeps in the range of one."""
+"""An int64 tensor or NumPy array, or a Python integer that `_wrap` keeps in the range of one."""
 
 
 def _signed(word: int) -> int:
@@ -58,8 +58,8 @@ def key(seed: int | Tensor, device: torch.device | str | None = None) -> Tensor:
     (torch.Size([]), torch.int64, False)
     """
     if isinstance(seed, Tensor):
-        return _word(SEED, seed.to(device=device, dtype=torch.int64))
-    return torch.full((), _word(SEED, _signed(seed)), dtype=torch.int64, device=device)
+        return word(SEED, seed.to(device=device, dtype=torch.int64))
+    return torch.full((), word(SEED, _signed(seed)), dtype=torch.int64, device=device)
 
 
 def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
@@ -73,7 +73,19 @@ def fold_in(key: Tensor, data: int | Tensor) -> Tensor:
     True
     """
     counter = data.to(torch.int64) if isinstance(data, Tensor) else _signed(data)
-    return _word(settled(key), counter ^ FOLD)
+    return word(settled(key), counter ^ FOLD)
+
+
+def descendant(seed: int, *data: int) -> int:
+    """The key of a seed with `data` folded in, one after another, as a Python integer: for the host, who draws little.
+
+    >>> descendant(3, 1, 2) == int(fold_in(fold_in(key(3), 1), 2))
+    True
+    """
+    found = word(SEED, _signed(seed))
+    for datum in data:
+        found = word(found, _signed(datum) ^ FOLD)
+    return found
 
 
 def split(key: Tensor, n: int = 2) -> Tensor:
@@ -83,7 +95,7 @@ def split(key: Tensor, n: int = 2) -> Tensor:
     >>> bool(a == b)
     False
     """
-    return _word(settled(key), torch.arange(n, device=key.device) ^ SPLIT)
+    return word(settled(key), torch.arange(n, device=key.device) ^ SPLIT)
 
 
 def bits(key: Tensor, shape: Shape = ()) -> Tensor:
@@ -177,15 +189,23 @@ def permutation(key: Tensor, n: int) -> Tensor:
 def _words(key: Tensor, shape: Shape) -> Tensor:
     """64 random bits for each of the counters 1, 2, …"""
     counter = torch.arange(1, math.prod(shape) + 1, dtype=torch.int64, device=key.device)
-    return _word(settled(key), counter.reshape(tuple(shape)))
+    return word(settled(key), counter.reshape(tuple(shape)))
 
 
-def _word(key: Word, counter: Word) -> Word:
-    """64 random bits, one to one in `counter`: SplitMix64's finaliser with the key added between its two products."""
-    word = _wrap((counter ^ key) * GOLDEN)
-    word = _wrap((word ^ _shift(word, 30)) * _signed(0xBF58476D1CE4E5B9) + _wrap(key * STIR))
-    word = _wrap((word ^ _shift(word, 27)) * _signed(0x94D049BB133111EB))
-    return word ^ _shift(word, 31)
+def word(key: Word, counter: Word) -> Word:
+    """64 random bits, one to one in `counter`: SplitMix64's finaliser with the key added between its two products.
+
+    Args:
+        key: 0-d int64, or a Python integer in the range of one.
+        counter: any shape, int64; a tensor, a NumPy array or a Python integer.
+
+    >>> word(5, 3) == int(word(torch.tensor(5), torch.tensor(3)))
+    True
+    """
+    mixed = _wrap((counter ^ key) * GOLDEN)
+    mixed = _wrap((mixed ^ _shift(mixed, 30)) * _signed(0xBF58476D1CE4E5B9) + _wrap(key * STIR))
+    mixed = _wrap((mixed ^ _shift(mixed, 27)) * _signed(0x94D049BB133111EB))
+    return mixed ^ _shift(mixed, 31)
 
 
 def settled(word: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from ftrainer.functional import random
 
+from .shuffle import shuffled
+
 # What a seed is used for: one constant per use, so that no two draws share a key.
 ORDER, SPLIT, CONTENTS, SAMPLES = range(1, 5)
 
@@ -27,12 +29,12 @@ def epoch_order(n: int, *, seed: int, epoch: int, shuffle: bool = True, weights:
     >>> sorted(epoch_order(4, seed=0, epoch=1).tolist())
     [0, 1, 2, 3]
     """
-    key = random.fold_in(random.fold_in(random.key(seed), ORDER), epoch)
+    key = random.descendant(seed, ORDER, epoch)
     if weights is not None:
         edges = weights.to(torch.float64).cumsum(0)
-        draws = random.uniform(key, (n,), torch.float64) * edges[-1]
+        draws = random.uniform(torch.tensor(key), (n,), torch.float64) * edges[-1]
         return torch.searchsorted(edges, draws, right=True).clamp(max=n - 1)
-    return random.permutation(key, n) if shuffle else torch.arange(n)
+    return shuffled(key, n) if shuffle else torch.arange(n)
 
 
 def split_rows(n: int, *, fraction: float, seed: int, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -61,7 +63,7 @@ def split_rows(n: int, *, fraction: float, seed: int, groups: Tensor | None = No
     if n_val >= len(names):
         unit_name = "example" if groups is None else "episode"
         raise ValueError(f"{fraction} of {len(names)} {unit_name}(s) for validation leaves none to train on")
-    key = random.fold_in(random.key(seed), SPLIT)
+    key = random.descendant(seed, SPLIT)
     validates = torch.zeros(len(names), dtype=torch.bool)
-    validates[random.permutation(key, len(names))[:n_val]] = True
+    validates[shuffled(key, len(names))[:n_val]] = True
     return (~validates[unit]).nonzero().squeeze(1), validates[unit].nonzero().squeeze(1)
