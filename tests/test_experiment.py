@@ -105,6 +105,34 @@ def test_a_loss_that_is_not_one_number_is_refused_where_it_stands(compile: str, 
     assert issue.where.file == str(path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"io.targets": {"y": ["z"]}}, r"^io.targets.y: the batch has no 'z'; found 'x', 'y'"),
+        ({"io.model_kwargs": {"x": ["xx"]}}, r"^io.model_kwargs.x: the batch has no 'xx'; .*did you mean 'x'\?"),
+        ({"data.y_shape": [5]}, r"^loss.pred_path: shapes differ; found prediction \(8, 2\), target \(8, 5\)"),
+        ({"data.y_shape": []}, r"^loss.pred_path: shapes differ; found prediction \(8, 2\), target \(8,\)"),
+        ({"loss.pred_path": ["a"]}, r"^loss.pred_path: no 'a' here; found a Tensor$"),
+        ({"loss.fn.reduction": "men"}, r"^loss: the loss fails: ValueError: men is not a valid value for reduction"),
+        (
+            {"loss.fn._type_": "nn.CrossEntropyLoss", "data.y_shape": []},
+            r"^loss: the loss fails: RuntimeError: .*; found outputs float32 \(8, 2\), target 'y' float32 \(8,\)$",
+        ),
+        (
+            {"loss": {"_merge_": "replace", "_value_": {"_type_": "loss.cross_entropy"}}, "data.y_shape": []},
+            r"^loss.target_path: .*floats are probabilities",
+        ),
+    ],
+)
+def test_data_that_do_not_suit_the_loss_are_refused_before_anything_is_written(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match=message):
+        run_experiment(config(run={"name": "test", "out_dir": str(out)}), changes)
+    assert not out.exists()
+
+
 def test_to_module_gives_back_an_ordinary_module() -> None:
     state, data = build(config())
     trained = fit(state, data)

@@ -88,6 +88,21 @@ def test_gaussian_nll_says_what_it_looks_for() -> None:
 def test_shapes_that_would_broadcast_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"pred_path: shapes differ; found prediction \(4, 1\), target \(4,\)"):
         MSE()(normal(4, 1), {"y": normal(4)})
+    with pytest.raises(ConfigError, match=r"pred_path: shapes differ; found prediction \(4, 1\), target \(4, 3\)"):
+        torch_loss(nn.SmoothL1Loss)(normal(4, 1), {"y": normal(4, 3)})
+
+
+@pytest.mark.parametrize("target", [torch.tensor([0.0, 1.0]), torch.tensor([[0], [1]]), torch.zeros(2, 4)])
+def test_targets_that_are_no_classes_are_refused(target: Tensor) -> None:
+    with pytest.raises(ConfigError, match=r"target_path: the target goes with neither class indices nor probabilities"):
+        CrossEntropy()(normal(2, 3), {"y": target})
+
+
+def test_class_indices_may_be_any_integers() -> None:
+    indices = torch.tensor([0, 2])
+    torch.testing.assert_close(
+        CrossEntropy()(normal(2, 3), {"y": indices.int()}), CrossEntropy()(normal(2, 3), {"y": indices})
+    )
 
 
 def test_a_weighted_sum_adds_losses_up() -> None:

@@ -86,7 +86,8 @@ class Learner(Protocol):
     """An algorithm. `fit` sees `init`, `update` and `evaluate`; what comes after uses what else it may have.
 
     That is `predict(state, inputs)`, the outputs in evaluation mode; `to_module(state)`, a plain module with everything
-    inside that evaluation needs; and `inputs(batch)`, what that module takes, by name, out of a batch.
+    inside that evaluation needs; and `inputs(batch)`, what that module takes, by name, out of a batch. One that has a
+    method `check(state, batch)` is asked before training; it raises what would keep it from learning.
     """
 
     def init(self, key: Tensor, example_batch: Batch, statistics: Mapping[str, Any]) -> TrainState: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from registry.issue import dotted, invalid
+from registry.issue import ConfigPath, dotted, invalid, nearest
 from registry.spec import component
 
 Path = str | tuple[str | int, ...]
@@ -27,17 +27,17 @@ class IOMapping:
         """The model's inputs.
 
         Raises:
-            KeyError: a path leads nowhere in this batch.
+            ConfigError: a path leads nowhere in this batch.
         """
-        return {name: pick(batch, path, f"io.model_kwargs.{name}") for name, path in self.input_paths.items()}
+        return {name: pick(batch, path, ("io", "model_kwargs", name)) for name, path in self.input_paths.items()}
 
     def targets(self, batch: Any) -> dict[str, Any]:
         """The targets.
 
         Raises:
-            KeyError: a path leads nowhere in this batch.
+            ConfigError: a path leads nowhere in this batch.
         """
-        return {name: pick(batch, path, f"io.targets.{name}") for name, path in self.target_paths.items()}
+        return {name: pick(batch, path, ("io", "targets", name)) for name, path in self.target_paths.items()}
 
 
 def mapping(*, model_kwargs: Mapping[str, Path], targets: Mapping[str, Path] | None = None) -> IOMapping:
@@ -61,18 +61,18 @@ def mapping(*, model_kwargs: Mapping[str, Path], targets: Mapping[str, Path] | N
     return IOMapping(input_paths=model_kwargs, target_paths=targets or {})
 
 
-def pick(batch: Any, path: Path, role: str) -> Any:
+def pick(batch: Any, path: Path, asked: ConfigPath) -> Any:
     """The part of a batch at the end of a path.
 
     Args:
         batch: nested mappings and sequences of tensors.
         path: keys and indices from the outside in; plain text is one key.
-        role: who asks, for the error.
+        asked: the config path of `path`.
 
     Raises:
-        KeyError: the path leads nowhere; the message names it and what is there instead.
+        ConfigError: the path leads nowhere; the message names it and what is there instead.
 
-    >>> pick({"obs": [10, 20]}, ("obs", 1), "io.model_kwargs.x")
+    >>> pick({"obs": [10, 20]}, ("obs", 1), ("io", "model_kwargs", "x"))
     20
     """
     parts = (path,) if isinstance(path, str) else path
@@ -81,8 +81,13 @@ def pick(batch: Any, path: Path, role: str) -> Any:
         try:
             node = node[part]
         except (KeyError, IndexError, TypeError) as error:
-            problem = f"{role}: no {part!r} in the batch{_place(parts[:depth])} (path {list(parts)}); {_contents(node)}"
-            raise KeyError(problem) from error
+            names = list(map(str, node)) if isinstance(node, Mapping) else []
+            raise invalid(
+                f"the batch has no {part!r}{_place(parts[:depth])}",
+                *asked,
+                found=_contents(node),
+                nearest=nearest(part, names),
+            ) from error
     return node
 
 
@@ -92,7 +97,5 @@ def _place(parts: tuple[str | int, ...]) -> str:
 
 def _contents(node: Any) -> str:
     if isinstance(node, Mapping):
-        return f"it has {', '.join(map(repr, node)) or 'no keys'}"
-    if isinstance(node, (list, tuple)):
-        return f"it has {len(node)} items"
-    return f"what is there is a {type(node).__name__}"
+        return ", ".join(map(repr, node)) or "no keys"
+    return f"{len(node)} items" if isinstance(node, (list, tuple)) else f"a {type(node).__name__}"

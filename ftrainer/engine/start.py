@@ -31,12 +31,17 @@ def initial_state(program: Program, data: Data, statistics: Mapping[str, Any] | 
         program: with the run's length known to its schedules (`planned_program`).
         data: in the order of the run's seed; its first batch tells the shapes.
         statistics: of the training split, gathered from `data` unless given.
+
+    Raises:
+        ConfigError: the first batch does not suit the model, or the learner.
     """
     device, precision = pick_device(program.run.device), program.policy.precision
     example = next(iter(data.batches("train", 0)))
     key, on_cpu = random.key(program.run.seed), to_device(example, torch.device("cpu"))
     state = program.learner.init(key, on_cpu, LazyStatistics(data) if statistics is None else statistics)
     state = to_device(attrs.evolve(state, program=program), device, precision)
+    if hasattr(program.learner, "check"):
+        program.learner.check(state, to_device(example, device, precision))
     state = with_loss_scale(state) if precision == "fp16-mixed" else state
     if program.trainer.grad_accum_steps == 1:
         return state

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ftrainer.components.base import IO, Batch, Loss, Metric, Model, Schedule
+from ftrainer.components.losses.trial import try_loss
 from ftrainer.components.optim.scheduled import scheduled
 from ftrainer.functional import step
 from ftrainer.functional.phases import Aux, Phase, Track, Transform
+from ftrainer.functional.precision import autocast
 from ftrainer.functional.random import fold_in
 from ftrainer.functional.redirect import redirect
 from ftrainer.functional.state import TrainState, Tree, with_hyper
@@ -43,6 +45,18 @@ class Supervised:
         """Weights drawn from `key`, shapes inferred from one batch, normalisers filled from the statistics."""
         params, buffers = self.model.init(fold_in(key, INIT), self.io.inputs(example_batch), statistics)
         return step.init_state(self, key, {"model": params}, {"model": buffers})
+
+    def check(self, state: TrainState, batch: Batch) -> None:
+        """Compute the loss of one batch once, forward only.
+
+        Raises:
+            ConfigError: it cannot be computed, or is not one number.
+        """
+        (phase,), mask = self.phases(), sample_mask(batch)
+        with torch.no_grad(), redirect(state.key), autocast(state.program.policy.precision, state.step.device.type):
+            params, buffers = state.params["model"], state.buffers["model"]
+            outputs, _ = self.model.apply(params, buffers, self.io.inputs(batch), state.key, train=True)
+            step.check_scalar(phase, try_loss(self.loss, outputs, self.io.targets(batch), mask))
 
     def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Tensor]]:
         """One optimizer step."""

@@ -37,8 +37,12 @@ class CrossEntropy:
     target_path: Path | None = None
 
     def __call__(self, outputs: Any, targets: Mapping[str, Any], mask: Tensor | None = None) -> Tensor:
-        """The loss of a batch, 0-d; rows where `mask` (B,) is False count for nothing."""
-        scores, target = pair(outputs, targets, self.pred_path, self.target_path)
+        """The loss of a batch, 0-d; rows where `mask` (B,) is False count for nothing.
+
+        Raises:
+            ConfigError: the target is neither indices nor probabilities for these scores.
+        """
+        scores, target = suited(*pair(outputs, targets, self.pred_path, self.target_path))
         weight = self._weight(scores)
         log_p = torch.log_softmax(scores, 1) * weight
         # Torch's mean: over elements for probabilities, over the targets' weights for indices.
@@ -59,6 +63,26 @@ class CrossEntropy:
             raise invalid("wrong number of weights", "weight", found=str(len(self.weight)), expected=expected)
         column = torch.stack([torch.as_tensor(w, dtype=scores.dtype, device=scores.device) for w in self.weight])
         return column.reshape(1, -1, *[1] * (scores.dim() - 2))
+
+
+def suited(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both again, indices as int64.
+
+    Raises:
+        ConfigError: the target's shape goes with neither indices nor probabilities.
+    """
+    probabilities = target.is_floating_point()
+    expected = scores.shape if probabilities else (scores.shape[0], *scores.shape[2:])
+    if scores.dim() > 1 and target.shape == expected:
+        return scores, target if probabilities else target.long()
+    kind = str(target.dtype).removeprefix("torch.")
+    raise invalid(
+        "the target goes with neither class indices nor probabilities",
+        "target_path",
+        found=f"scores {tuple(scores.shape)}, target {kind} {tuple(target.shape)}",
+        expected="integers of shape (B, …) or probabilities of the scores' shape (B, C, …)",
+        hint="floats are probabilities: give class indices an integer dtype in the data" if probabilities else None,
+    )
 
 
 def at(table: Tensor, index: Tensor) -> Tensor:

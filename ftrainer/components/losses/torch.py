@@ -14,7 +14,10 @@ from ftrainer.model.tensors import named_tensors
 from registry.issue import invalid
 from registry.spec import Deferred, component
 
-from .masking import Path, masked_mean, pair, rows
+from .masking import Path, alike, masked_mean, pair, rows
+
+ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+"""Losses that would broadcast prediction and target against each other, with a warning at most."""
 
 
 @component
@@ -46,13 +49,15 @@ class TorchLoss:
             mask: (B,) bool, False on padded rows, which count for nothing; a full mask gives torch's own value.
 
         Raises:
-            ConfigError: a path leads nowhere, several targets and no `target_path`, or a mask for a loss that
-                cannot leave rows out.
+            ConfigError: a path leads nowhere, several targets and no `target_path`, shapes that would be broadcast, or
+                a mask for a loss that cannot leave rows out.
         """
         prediction, target = pair(outputs, targets, self.pred_path, self.target_path)
         fn = typed(self.fn, prediction.dtype).build()
         if isinstance(fn, nn.Module):  # class weights go where the prediction is
             fn.to(prediction.device, prediction.dtype)
+        if isinstance(fn, ELEMENTWISE):
+            prediction, target = alike(prediction, target)
         return _called(fn, prediction, target) if mask is None else _masked(fn, prediction, target, mask)
 
 

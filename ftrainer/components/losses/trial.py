@@ -1,0 +1,47 @@
+"""One trial of a loss before training: does it take the model's outputs and the data's targets?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ftrainer.components.base import Loss
+from ftrainer.model.blame import FAILURES, describe, first_line
+from registry.issue import ConfigError, Issue
+
+AT = ("loss",)
+"""Where the configuration describes the loss."""
+
+
+def try_loss(loss: Loss, outputs: Any, targets: Mapping[str, Any], mask: Tensor | None = None) -> Tensor:
+    """The loss of a batch, 0-d.
+
+    Args:
+        loss, outputs, targets, mask: what is tried, and on what.
+
+    Raises:
+        ConfigError: the loss raised; the message has what it said, and the dtypes and shapes of what it was given.
+
+    >>> import torch
+    >>> from ftrainer.components.losses.mse import MSE
+    >>> try_loss(MSE(), torch.zeros(2, 3), {"y": torch.zeros(2)})
+    Traceback (most recent call last):
+    registry.issue.ConfigError: loss.pred_path: shapes differ; found prediction (2, 3), target (2,) (reshape one of \
+them in the model or the data)
+    """
+    try:
+        return loss(outputs, targets, mask)
+    except ConfigError as error:
+        raise ConfigError(issue.under(AT) for issue in error.issues) from error
+    except FAILURES as error:
+        given = [f"outputs {_told(outputs)}", *(f"target {name!r} {_told(part)}" for name, part in targets.items())]
+        issue = Issue(path=AT, problem=f"the loss fails: {first_line(error)}", found=", ".join(given))
+        raise ConfigError([issue]) from error
+
+
+def _told(part: Any) -> str:
+    if isinstance(part, Mapping):
+        return f"{{{', '.join(f'{name}: {_told(value)}' for name, value in part.items())}}}"
+    return describe(part)
