@@ -195,3 +195,17 @@ def test_code_that_needs_more_than_torch_is_not_stored(tmp_path: Path) -> None:
     with pytest.raises(generated.NotStorableError, match="the generated code calls <function"):
         generated.store(namespace["call"], source, tmp_path / "code")  # type: ignore[arg-type]
     assert not (tmp_path / "code").exists()
+
+
+def test_the_compiler_keeps_its_own_files_in_the_cache_too(cache: Path) -> None:
+    before = os.environ.get(inductor.CACHE)
+    jit(lambda x: (x.sin() * 0.7312).cumsum(0), backend="inductor")(X)
+    assert list((cache.parent / "kernels").rglob("*.so"))
+    assert os.environ.get(inductor.CACHE) == before
+
+
+def test_a_cache_that_the_user_chose_for_the_compiler_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(inductor.CACHE, str(cache / "chosen"))
+    with inductor.settings():
+        assert os.environ[inductor.CACHE] == str(cache / "chosen")
+    assert os.environ[inductor.CACHE] == str(cache / "chosen")

@@ -7,6 +7,8 @@ import hashlib
 import logging
 import os
 import platform
+import re
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,9 @@ C++ takes a signed overflow for impossible and gave wrong random words; no setti
 """
 
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+GCC = 11
+"""The first one that knows AMX, the youngest of the instruction sets that Inductor asks for unconditionally."""
 FORMAT = "3"
 """Changes whenever code that was stored before must not be loaded again."""
 
@@ -136,12 +141,38 @@ def needs_nothing_around(around: Any) -> bool:
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """Inductor set as steps want it, and its own cache in a place that stays."""
+    """Inductor set as steps want it, with its own cache in a place that stays unless the user chose one."""
     import torch._inductor.config as inductor  # noqa: PLC0415
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # noqa: PLC0415
 
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "kernels"))
-    with inductor.patch(dict(OPTIONS)):
-        yield
+    given, place = inductor.cpp.vec_isa_ok, os.environ.get(CACHE)
+    if place in (None, default_cache_dir()):  # torch writes its default down itself, as early as Dynamo's import
+        os.environ[CACHE] = str(cache_dir() / "kernels")
+    try:
+        with inductor.patch({**OPTIONS, "cpp.vec_isa_ok": knows_vectors() if given is None else given}):
+            yield
+    finally:
+        os.environ.pop(CACHE)
+        os.environ.update({CACHE: place} if place else {})
+
+
+@functools.cache
+def knows_vectors() -> bool | None:
+    """True for a compiler that knows the vector instructions of every processor that Inductor does.
+
+    Inductor otherwise compiles and starts a program for each instruction set, 8 s on a new machine. None: let it try.
+    """
+    from torch._inductor import cpp_builder, exc  # noqa: PLC0415
+
+    try:
+        command = [cpp_builder.get_cpp_compiler(), "--version"]
+    except exc.InvalidCxxCompiler:
+        return None
+    told = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
+    ).stdout
+    version = re.search(r"\) (\d+)\.", told) if "Free Software Foundation" in told else None
+    return True if version and int(version[1]) >= GCC else None
 
 
 def fingerprint(graph: fx.GraphModule, tensors: Iterable[Tensor]) -> str:
