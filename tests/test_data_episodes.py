@@ -186,6 +186,8 @@ def test_missing_terminals_are_reported_on_request(tmp_path: Path) -> None:
             {"observations": np.zeros((3, 2))},
             "episode_0/observations does not fit its 3 actions; found 3 rows; expected 4",
         ),
+        ({"actions": [b"left", b"left", b"up"]}, r"episode_0/actions is no array of numbers; found .* of shape \(3,\)"),
+        ({"rewards": 1.0}, r"episode_0/rewards is no array of numbers; found float64 of shape \(\)"),
         ({"rewards": np.zeros(2)}, "episode_0/rewards does not fit its 3 actions; found 2 rows; expected 3"),
     ],
 )
@@ -203,6 +205,10 @@ def test_files_that_hold_no_episodes(tmp_path: Path) -> None:
     (tmp_path / "text.hdf5").write_text("no data")
     with pytest.raises(ConfigError, match="not an HDF5 file"):
         load(tmp_path / "text.hdf5")
+    whole = write(tmp_path / "whole.hdf5", {"episode_0": episode(0, 3)}).read_bytes()
+    (tmp_path / "cut.hdf5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=r"path: cannot be read: .*truncated file.*; found .*cut.hdf5"):
+        load(tmp_path / "cut.hdf5")
 
 
 def test_episodes_of_different_shape(tmp_path: Path) -> None:

@@ -58,11 +58,14 @@ class TestArrays:
     def test_what_is_refused(self, files: dict[str, str], tmp_path: Path) -> None:
         (tmp_path / "text.npy").write_text("no array")
         np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+        np.savez(tmp_path / "nan.npz", x=[np.nan])
         np.save(tmp_path / "nan.npy", np.array([[0.0], [np.inf]]))
         cases: list[tuple[Any, str]] = [
             ({"x": str(tmp_path / "none.npy")}, r"files.x: no such file; found .*none.npy"),
             (str(tmp_path / "none.npz"), "files: no such file"),
-            ({"x": str(tmp_path / "text.npy")}, r"files.x: not a numpy file: .*expected a .npy or .npz file"),
+            ({"x": str(tmp_path / "text.npy")}, r"files.x: cannot be read: .*expected a .npy or .npz file"),
+            (files["x"], r"files: holds one array, without a name; found .*x.npy \(write \{field: file\}\)"),
+            (str(tmp_path / "nan.npz"), r"^files: .*nan.npz/x is not finite at row 0"),
             ({"x": str(tmp_path / "words.npy")}, "files: x is no array of numbers; found <U1 of shape"),
             ({"x": str(tmp_path / "nan.npy")}, "x is not finite at row 1"),
         ]
@@ -76,6 +79,9 @@ class TestArrays:
         np.save(tmp_path / "o.npy", np.array([object()], dtype=object), allow_pickle=True)
         with pytest.raises(ConfigError, match="Object arrays cannot be loaded"):
             opened(Arrays(files={"x": str(tmp_path / "o.npy")}, batch_size=1))
+        np.savez(tmp_path / "o.npz", x=np.array([object()], dtype=object))
+        with pytest.raises(ConfigError, match="files: cannot be read: Object arrays cannot be loaded"):
+            opened(Arrays(files=str(tmp_path / "o.npz"), batch_size=1))
 
 
 def write_csv(path: Path, text: str) -> str:
@@ -128,6 +134,18 @@ class TestTables:
     def test_tables_that_do_not_fit(self, tmp_path: Path, text: str, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             CSV(path=write_csv(tmp_path / "t.csv", text), fields=FIELDS, batch_size=1, **options).load()
+
+    def test_files_of_another_kind(self, tmp_path: Path) -> None:
+        (tmp_path / "t.csv").write_text("a\n1\n", encoding="utf-16")
+        with pytest.raises(ConfigError, match="path: cannot be read: 'utf-8' codec"):
+            CSV(path=str(tmp_path / "t.csv"), fields={"y": "a"}, batch_size=1).load()
+        with pytest.raises(ConfigError, match=r"path: cannot be read: .*; expected a Parquet file"):
+            Parquet(path=str(tmp_path / "t.csv"), fields={"y": "a"}, batch_size=1).load()
+
+    def test_a_table_without_rows(self, tmp_path: Path) -> None:
+        spec = CSV(path=write_csv(tmp_path / "t.csv", "a\n"), fields={"y": "a"}, batch_size=1)
+        with pytest.raises(ConfigError, match="fields must have the same number of examples, at least one; found y: 0"):
+            opened(spec)
 
     def test_dtypes_are_of_fields(self) -> None:
         with pytest.raises(ConfigError, match=r"dtypes.yy: no such field; did you mean 'y'"):

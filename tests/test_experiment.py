@@ -228,6 +228,21 @@ def test_a_second_run_into_the_same_directory_is_refused(tmp_path: Path) -> None
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"^run\.out_dir: cannot be written to: not a directory; found .*file/run$"):
+        run_experiment(config(), {"run.out_dir": str(tmp_path / "file" / "run"), "trainer.max_steps": 1})
+
+
+def test_the_working_directory_is_never_emptied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = {"run.out_dir": ".", "trainer.max_steps": 1}
+    run_experiment(config(), overrides)
+    with pytest.raises(ConfigError, match=r"run\.out_dir: holds the working directory, which --overwrite would empty"):
+        run_experiment(config(), overrides, overwrite=True)
+    assert (tmp_path / "metrics.jsonl").is_file()
+
+
 def test_a_wrong_configuration_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"optimizer\.lrr"):
         run_experiment(config(), {"run.out_dir": str(tmp_path / "run"), "optimizer.lrr": 1.0})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import attrs
 from torch import Tensor
@@ -32,6 +35,19 @@ def must_exist(file: str, *field: str | int) -> None:
     """
     if not Path(file).is_file():
         raise invalid("no such file", *field, found=file, nearest=near_files(file))
+
+
+@contextmanager
+def readable(file: str | Path, *field: str | int, expected: str | None = None) -> Iterator[None]:
+    """Turn what reading a damaged or foreign file raises into an error about the field that names it.
+
+    Raises:
+        ConfigError: the file cannot be read, or not as what it should be.
+    """
+    try:
+        yield
+    except (OSError, ValueError, EOFError, KeyError, RuntimeError, BadZipFile, zlib.error) as error:
+        raise invalid(f"cannot be read: {error}", *field, found=str(file), expected=expected) from error
 
 
 def _numbers(test: Callable[[float], bool], expected: str) -> Validator:

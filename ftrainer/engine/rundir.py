@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from registry.issue import invalid
 
@@ -26,13 +27,16 @@ def claim(out_dir: Path, config: str, *, resume: bool, overwrite: bool) -> Itera
         overwrite: an earlier run in it is to be removed.
 
     Raises:
-        ConfigError: another run is at work in it, or lies there and is neither to be continued nor removed.
+        ConfigError: another run is at work in it, or lies there and is neither to be continued nor removed; it cannot
+            be written to; or to empty it would remove the working directory.
     """
     if is_run(out_dir) and not (resume or overwrite):
         raise invalid("an earlier run lies here", "run", "out_dir", found=str(out_dir),
                       hint="--resume auto goes on, --overwrite removes it, another run.name keeps both")  # fmt: skip
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with (out_dir / LOCK).open("w") as lock:
+    if overwrite and Path.cwd().is_relative_to(out_dir.resolve()):
+        raise invalid("holds the working directory, which --overwrite would empty", "run", "out_dir",
+                      found=str(out_dir), hint="give the run a directory of its own")  # fmt: skip
+    with locking(out_dir) as lock:
         try:
             # A record lock, which forked data workers do not inherit: a few seconds they outlive a run that was killed.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,6 +47,20 @@ def claim(out_dir: Path, config: str, *, resume: bool, overwrite: bool) -> Itera
             empty(out_dir)
         replace_text(out_dir / CONFIG, HEADER + config)
         yield out_dir
+
+
+def locking(out_dir: Path) -> TextIO:
+    """The lock file of a directory, which is made if missing.
+
+    Raises:
+        ConfigError: it cannot be made, or not be written to.
+    """
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        return (out_dir / LOCK).open("w")
+    except OSError as error:
+        problem = f"cannot be written to: {(error.strerror or str(error)).lower()}"
+        raise invalid(problem, "run", "out_dir", found=str(out_dir)) from error
 
 
 def is_run(out_dir: Path) -> bool:

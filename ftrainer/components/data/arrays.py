@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ftrainer.components.fields import must_exist
+from ftrainer.components.fields import must_exist, readable
 from registry.issue import ConfigPath, invalid
 from registry.spec import component
 
@@ -49,8 +48,7 @@ class Arrays(MemorySpec):
             ConfigError: a file is no numpy file, or a value is not finite.
         """
         if isinstance(self.files, str):
-            with read(self.files, ("files",)) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            arrays = unpacked(self.files)
         else:
             mode = "c" if self.memory_map else None  # copy on write: torch wants memory that it could write to
             arrays = {name: read(file, ("files", name), mode) for name, file in self.files.items()}
@@ -64,7 +62,7 @@ class Arrays(MemorySpec):
         if array.ndim == 0 or array.dtype.kind not in "bfiu":
             raise invalid(f"{name} is no array of numbers", "files", found=f"{array.dtype} of shape {array.shape}")
         if not self.memory_map:
-            check_finite(array, str(self.files), name)
+            check_finite(array, str(self.files), name, at="files")
         return torch.from_numpy(array)
 
 
@@ -74,7 +72,18 @@ def read(file: str, field: ConfigPath, mode: Any = None) -> Any:
     Raises:
         ConfigError: it is something else; the issue lies at `field`.
     """
-    try:
+    with readable(file, *field, expected="a .npy or .npz file"):
         return np.load(file, mmap_mode=mode, allow_pickle=False)
-    except (ValueError, EOFError, BadZipFile) as error:
-        raise invalid(f"not a numpy file: {error}", *field, found=file, expected="a .npy or .npz file") from error
+
+
+def unpacked(file: str) -> dict[str, np.ndarray]:
+    """All arrays of a `.npz` file.
+
+    Raises:
+        ConfigError: it is something else, or damaged.
+    """
+    archive = read(file, ("files",))
+    if isinstance(archive, np.ndarray):
+        raise invalid("holds one array, without a name", "files", found=file, hint="write {field: file}")
+    with archive, readable(file, "files", expected="a .npz file of arrays of numbers"):
+        return {name: archive[name] for name in archive.files}

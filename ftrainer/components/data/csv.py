@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
+from ftrainer.components.fields import readable
 from registry.issue import invalid
 from registry.spec import component
 
@@ -24,8 +26,12 @@ class CSV(TableSpec):
     delimiter: str = ","
 
     def names(self) -> tuple[str, ...]:
-        """The first line."""
-        with open(self.path, newline="", encoding="utf-8") as file:
+        """The first line.
+
+        Raises:
+            ConfigError: the file is no UTF-8 text.
+        """
+        with readable(self.path, "path"), open(self.path, newline="", encoding="utf-8") as file:
             return tuple(next(csv.reader(file, delimiter=self.delimiter), ()))
 
     def read(self, columns: tuple[str, ...]) -> Mapping[str, np.ndarray]:
@@ -36,15 +42,17 @@ class CSV(TableSpec):
         """
         names = self.names()
         try:
-            table = np.loadtxt(
-                self.path,
-                delimiter=self.delimiter,
-                skiprows=1,
-                usecols=[names.index(column) for column in columns],
-                quotechar='"',
-                encoding="utf-8",
-                ndmin=2,
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "loadtxt: input contained no data")  # told where fields are checked
+                table = np.loadtxt(
+                    self.path,
+                    delimiter=self.delimiter,
+                    skiprows=1,
+                    usecols=[names.index(column) for column in columns],
+                    quotechar='"',
+                    encoding="utf-8",
+                    ndmin=2,
+                )
         except ValueError as error:
             raise invalid(f"not a table of numbers: {error}", "path", found=self.path) from error
         return dict(zip(columns, table.T, strict=True))

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ftrainer.components.fields import readable
 from registry.issue import invalid, near_files, nearest
 
 from .extras import require
@@ -47,13 +48,13 @@ def read_episodes(path: str | Path, observation_keys: tuple[str, ...] = ()) -> E
         bytes as they are.
 
     Raises:
-        ConfigError: there is no such file, it has another layout, or a value is not finite.
+        ConfigError: there is no such file, it is damaged or has another layout, or a value is no finite number.
     """
     h5py = require("h5py", extra="rl", by="data.hdf5_episodes")
     file = find_file(Path(path))
     if not h5py.is_hdf5(file):
         raise invalid("not an HDF5 file", "path", found=str(file))
-    with h5py.File(file, "r") as root:
+    with readable(file, "path"), h5py.File(file, "r") as root:
         names = sorted((name for name in root if NAME.fullmatch(name)), key=lambda name: int(name.split("_")[1]))
         if not names:
             raise invalid("the file holds no `episode_<k>` groups", "path", found=str(file))
@@ -86,6 +87,10 @@ def _read(group: Any, name: str, keys: tuple[str, ...]) -> dict[str, np.ndarray]
         raise invalid(f"{name} lacks {', '.join(missing)}", "path", found=", ".join(group) or "nothing")
     arrays = {"observations": _observations(group["observations"], name, keys)}
     arrays |= {field: np.asarray(group[field]) for field in PER_STEP}
+    for field, array in arrays.items():
+        if array.ndim == 0 or array.dtype.kind not in "bfiu":
+            found = f"{array.dtype} of shape {array.shape}"
+            raise invalid(f"{name}/{field} is no array of numbers", "path", found=found)
     steps = len(arrays["actions"])
     for field, array in arrays.items():
         expected = steps + (field == "observations")
@@ -128,13 +133,14 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(child, f"{prefix}.{key}" if prefix else key)
 
 
-def check_finite(array: np.ndarray, owner: str, field: str) -> None:
+def check_finite(array: np.ndarray, owner: str, field: str, at: str = "path") -> None:
     """Every number is one.
 
     Args:
         array: (T, …).
         owner: the episode or file, for the error.
         field: likewise.
+        at: the argument that names the file.
 
     Raises:
         ConfigError: one is NaN or infinite; the message names owner, field and row.
@@ -142,7 +148,7 @@ def check_finite(array: np.ndarray, owner: str, field: str) -> None:
     if array.dtype.kind != "f" or np.isfinite(array).all():
         return
     row = int(np.argwhere(~np.isfinite(array))[0][0])
-    raise invalid(f"{owner}/{field} is not finite at row {row}", "path", found=str(array[row]))
+    raise invalid(f"{owner}/{field} is not finite at row {row}", at, found=str(array[row]))
 
 
 def _joined(arrays: list[np.ndarray], field: str) -> Tensor:
