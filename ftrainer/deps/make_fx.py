@@ -19,6 +19,9 @@ REFUSED = (
 )
 """How the errors begin that have no class of their own: NumPy is handed a tensor, a value is asked for under `vmap`."""
 
+SILENT = ("aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::miopen_batch_norm")
+"""Operators that write to running statistics, of which their schemas say nothing."""
+
 
 def wants_value(error: BaseException) -> bool:
     """Whether an error says that a graph would have to depend on a tensor's value."""
@@ -40,10 +43,23 @@ def trace(fn: Callable[..., Sequence[Tensor]], leaves: Sequence[Tensor]) -> fx.G
 
     with torch.no_grad():
         graph = make_fx(fn, tracing_mode="fake", _allow_non_fake_inputs=True)(*leaves)
-    graph.graph.eliminate_dead_code()
+    forget_dead(graph.graph)
     forget_unused(graph)
     graph.recompile()
     return graph
+
+
+def forget_dead(graph: fx.Graph) -> None:
+    """Drop what nobody reads, in place, unless it writes."""
+    graph.eliminate_dead_code(is_effect)
+
+
+def is_effect(node: fx.Node) -> bool:
+    """Whether a node changes a tensor that it was given, or has another effect besides its result."""
+    schema = getattr(node.target, "_schema", None)
+    if node.op == "call_function" and getattr(schema, "name", None) in SILENT:
+        return True
+    return node.is_impure()
 
 
 def forget_unused(graph: fx.GraphModule) -> None:

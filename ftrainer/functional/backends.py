@@ -11,6 +11,7 @@ from torch import Tensor
 from ftrainer.deps import cuda_graphs, inductor
 
 from .capture import Flat, capture, without_numbers
+from .donation import apart
 from .hoist import hoist
 from .passes import for_replay
 from .products import thin_products
@@ -53,7 +54,8 @@ class Inputs(NamedTuple):
 
 def lower(flat: Flat, inputs: Inputs, name: str) -> Flat:
     """The captured graph as machine code."""
-    graph = hoist(thin_products(at_home(without_numbers(capture(flat, inputs.tensors, name), name))))
+    graph = without_numbers(capture(flat, inputs.tensors, name), name)
+    graph = hoist(thin_products(at_home(apart(graph))))
     return inductor.compile_graph(graph, inputs.tensors)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
 from .products import value
+from .writes import last_writes, memories
 
 aten = torch.ops.aten
 
@@ -44,16 +45,24 @@ def commit(ok: Tensor, old: list[Tensor], new: list[Tensor]) -> None:
 
 
 def commit_together(graph: fx.Graph) -> None:
-    """Turn `old.copy_(where(ok, new, old))`, leaf by leaf, into one decision on `ok` and one copy of all leaves."""
+    """Turn `old.copy_(where(ok, new, old))`, leaf by leaf, into one decision on `ok` and one copy of all leaves.
+
+    What follows an old leaf that is written to as well is chosen before, and all other copies are made after: a commit
+    reads its leaves late.
+    """
+    last: list[Any] = [node for node in last_writes(graph) if node.target is aten.copy_.default]
+    into = {place for copy in last for place in memories(copy.args[0])}
     groups: dict[fx.Node, list[tuple[fx.Node, fx.Node]]] = defaultdict(list)
-    for copy in graph.find_nodes(op="call_function", target=aten.copy_.default):
+    for copy in last:
         old, chosen = copy.args[:2]
         is_choice = chosen.target == aten.where.self and chosen.args[2] is old and len(chosen.users) == 1
-        if is_choice and not copy.users and value(chosen.args[0]).dim() == 0:  # members of a stack decide one by one
+        is_fresh = is_choice and not memories(chosen.args[1]) & into
+        if is_fresh and value(chosen.args[0]).dim() == 0:  # members of a stack decide one by one
             groups[chosen.args[0]].append((copy, chosen))
-    for ok, pairs in groups.items():
+    if groups:
+        ok, pairs = max(groups.items(), key=lambda group: len(group[1]))
         old, new = [copy.args[0] for copy, _ in pairs], [chosen.args[1] for _, chosen in pairs]
-        with graph.inserting_before(graph.output_node()):
+        with graph.inserting_before(last[0]):
             graph.call_function(commit, (ok, old, new))
         for copy, chosen in pairs:
             graph.erase_node(copy)

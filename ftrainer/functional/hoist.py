@@ -41,7 +41,9 @@ def hoist(graph: fx.GraphModule) -> fx.GraphModule:
 def scalar(node: fx.Node) -> bool:
     """Whether a node computes one number, or one per member of a batch, in float64 or from float64."""
     fake = node.meta.get("val")
-    return node.op == "call_function" and isinstance(fake, Tensor) and fake.is_contiguous() and in_double(node)
+    if node.op != "call_function" or not isinstance(fake, Tensor) or not fake.is_contiguous():
+        return False
+    return not fake.storage_offset() and in_double(node)  # of a part of a tensor Inductor would take the first part
 
 
 def in_double(node: fx.Node) -> bool:

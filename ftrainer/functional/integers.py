@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from .commits import groups
 from .products import value
+from .writes import memories, written_midway
 
 aten = torch.ops.aten
 
@@ -93,8 +94,10 @@ def without_torch(graph: fx.Graph) -> None:
     """Compute integers outside of torch where enough of them hang together, in place in the graph; CPU only."""
     inside = {node for node in graph.nodes if is_integer(node)}
     links = [[node, *(arg for arg in node.all_input_nodes if arg in inside)] for node in graph.nodes if node in inside]
+    changing = written_midway(graph)  # of which a number taken earlier would know nothing
     for together in groups(links):
-        if sum(node.target not in VIEWS for node in together) >= LEAST:
+        touched = {place for node in together for each in (node, *node.all_input_nodes) for place in memories(each)}
+        if sum(node.target not in VIEWS for node in together) >= LEAST and not touched & changing:
             move_out(graph, [node for node in graph.nodes if node in together])
 
 
@@ -140,7 +143,9 @@ def taken_in(graph: fx.Graph, node: fx.Node) -> fx.Node:
     """A tensor as a number or an array."""
     places = graph.find_nodes(op="placeholder")
     with graph.inserting_after(places[-1] if node in places else node):
-        return graph.call_method("numpy" if value(node).dim() else "item", (node,))
+        taken = graph.call_method("numpy" if value(node).dim() else "item", (node,))
+    taken.meta = node.meta
+    return taken
 
 
 def spare(node: fx.Node, made: set[fx.Node]) -> fx.Node | None:

@@ -15,6 +15,7 @@ from ftrainer.deps import inductor
 from . import pytree
 from .backends import LOWERINGS, Inputs
 from .capture import Flat
+from .donation import hand_over
 
 log = logging.getLogger("ftrainer.jit")
 
@@ -86,9 +87,11 @@ def jit(fn: Callable[..., Any], *, backend: str = "auto", donate: Sequence[int] 
             `cuda_graphs` also records what the compiled function launches on a GPU and plays it from there; `auto`
             compiles where a compiler is present, without CUDA graphs, which nobody has measured yet.
         donate: positions of arguments to overwrite. `fn` returns a tuple whose first items are what becomes of them, in
-            this order and of the same structure; those arguments' tensors are written to and they are handed back.
+            this order and of the same structure, shapes and dtypes; those arguments' tensors are written to, and they
+            are handed back. What `fn` returns besides shares no memory with them.
 
     Raises:
+        ValueError: what becomes of a donated argument is unlike it.
         TraceError: `fn` depends on a tensor's value in a way that neither `make_fx` nor Dynamo, which is tried on the
             modules that it calls, can record; or it draws numbers that no key governs.
 
@@ -129,10 +132,9 @@ def compile_signature(fn: Callable[..., Any], backend: str, donate: tuple[int, .
     def flat(*tensors: Tensor) -> list[Tensor]:
         inputs = pytree.unflatten(treedef, fill(leaves, tensors))
         out = fn(*inputs)
+        out_leaves, structure = pytree.flatten(out[len(donate) :] if donate else out)
         if donate:
-            new, out = out[: len(donate)], out[len(donate) :]
-            overwrite(pytree.leaves([inputs[place] for place in donate]), pytree.leaves(new))
-        out_leaves, structure = pytree.flatten(out)
+            out_leaves = hand_over([inputs[place] for place in donate], list(out[: len(donate)]), out_leaves)
         outputs[:] = [structure]
         return out_leaves
 
@@ -155,18 +157,6 @@ def fill(leaves: Sequence[Any], tensors: Sequence[Tensor]) -> list[Any]:
     """`leaves` with its tensors replaced in order."""
     rest = iter(tensors)
     return [next(rest) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-
-
-def overwrite(old: Sequence[Tensor], new: Sequence[Tensor]) -> None:
-    """Copy every new leaf over the old one at its place; one that is another's old value is copied aside first."""
-    places = {id(leaf): index for index, leaf in enumerate(old)}
-    aside = [
-        leaf.clone() if isinstance(leaf, Tensor) and places.get(id(leaf), index) != index else leaf
-        for index, leaf in enumerate(new)
-    ]
-    for target, leaf in zip(old, aside, strict=True):
-        if isinstance(leaf, Tensor) and leaf is not target:
-            target.copy_(leaf)
 
 
 def difference(old: Any, new: Any) -> str:

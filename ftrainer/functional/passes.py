@@ -13,9 +13,12 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from .commits import commit, commit_in_blocks, commit_together
+from ftrainer.deps import make_fx
+
+from .commits import commit_in_blocks, commit_together
 from .integers import without_torch
 from .products import value
+from .writes import Order, last_writes, order_of_writes
 
 aten = torch.ops.aten
 
@@ -43,9 +46,9 @@ def for_replay(graph: fx.GraphModule) -> fx.GraphModule:
         commit_in_blocks(graph)
         without_torch(graph.graph)
     forget_transposes(graph.graph)
-    graph.graph.eliminate_dead_code()  # what stands in blocks now, before it is joined with what is still read
+    make_fx.forget_dead(graph.graph)  # what stands in blocks now, before it is joined with what is still read
     by_lists(graph.graph, numbers=on_cpu)
-    graph.graph.eliminate_dead_code()
+    make_fx.forget_dead(graph.graph)
     by_bindings(graph.graph)  # last, since of a Python function nobody knows that it writes
     graph.recompile()
     return graph
@@ -71,35 +74,39 @@ def by_lists(graph: fx.Graph, least: int = 3, numbers: bool = False) -> None:
         least: how many operations are worth joining.
         numbers: a 0-d tensor that all share may be read on the host, so that it is not converted for each of them.
     """
-    last = [node for node in graph.nodes if writes(node) or node.op == "output"]
-    if any(user not in last for node in last for user in node.users):
-        return
+    last = [*last_writes(graph), graph.output_node()]
     groups: dict[Any, list[fx.Node]] = defaultdict(list)
-    heights = height_of(graph)
+    before, after = order_of_writes(graph)
+    heights = height_of(graph, after)
     for node in graph.nodes:
         if (signature := alike(node)) is not None:
             groups[heights[node], signature].append(node)
     joined = {node: members for members in groups.values() if len(members) >= least for node in members}
     if joined:
-        rebuild(graph, [*in_order(graph, joined, set(last)), *last], joined, numbers)
+        rebuild(graph, [*in_order(graph, joined, set(last), before, after), *last], joined, numbers)
 
 
-def height_of(graph: fx.Graph) -> dict[fx.Node, int]:
+def height_of(graph: fx.Graph, after: Order) -> dict[fx.Node, int]:
     """How many operations lie between a node and the end, so that nodes of one height are independent."""
     heights: dict[fx.Node, int] = {}
     for node in reversed(graph.nodes):
-        heights[node] = 1 + max((heights[user] for user in node.users), default=0)
+        heights[node] = 1 + max((heights[later] for later in {*node.users, *after.get(node, ())}), default=0)
     return heights
 
 
-def in_order(graph: fx.Graph, joined: Mapping[fx.Node, list[fx.Node]], last: set[fx.Node]) -> list[fx.Node]:
+def in_order(
+    graph: fx.Graph, joined: Mapping[fx.Node, list[fx.Node]], last: set[fx.Node], before: Order, after: Order
+) -> list[fx.Node]:
     """The nodes before `last`, members of a group side by side and all else as near to where it stood as that allows.
 
     Edges lead from higher nodes to lower ones and a group has one height, so an order exists.
     """
     places = {node: index for index, node in enumerate(graph.nodes)}
     units = {node: joined.get(node, [node]) for node in graph.nodes if node not in last}
-    waits = {id(unit): len({arg for node in unit for arg in node.all_input_nodes}) for unit in units.values()}
+    waits = {
+        id(unit): len({arg for node in unit for arg in (*node.all_input_nodes, *before.get(node, ()))})
+        for unit in units.values()
+    }
     ready = [(max(places[n] for n in unit), unit) for unit in unique(units.values()) if not waits[id(unit)]]
     heapq.heapify(ready)
     order: list[fx.Node] = []
@@ -107,7 +114,7 @@ def in_order(graph: fx.Graph, joined: Mapping[fx.Node, list[fx.Node]], last: set
         _, unit = heapq.heappop(ready)
         order += unit
         for node in unit:
-            for waiting in unique(units[user] for user in node.users if user in units):
+            for waiting in unique(units[n] for n in {**node.users, **dict.fromkeys(after.get(node, ()))} if n in units):
                 waits[id(waiting)] -= 1
                 if not waits[id(waiting)]:
                     heapq.heappush(ready, (max(places[n] for n in waiting), waiting))
@@ -117,14 +124,6 @@ def in_order(graph: fx.Graph, joined: Mapping[fx.Node, list[fx.Node]], last: set
 def unique(units: Iterable[list[fx.Node]]) -> list[list[fx.Node]]:
     """Each list once, by identity."""
     return list({id(unit): unit for unit in units}.values())
-
-
-def writes(node: fx.Node) -> bool:
-    """Whether a node changes a tensor that it was given, or has another effect besides its result."""
-    if node.op != "call_function":
-        return node.op == "call_module" and node.is_impure()
-    schema = getattr(node.target, "_schema", None)
-    return node.target is commit or (schema is not None and schema.is_mutable) or node.is_impure()
 
 
 def alike(node: fx.Node) -> Any:

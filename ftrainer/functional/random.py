@@ -209,7 +209,11 @@ def word(key: Word, counter: Word) -> Word:
 
 
 def settled(word: Tensor) -> Tensor:
-    """The same tensor; Inductor writes it to memory here instead of copying its expression into every reader."""
+    """The same tensor; Inductor writes it to memory here instead of copying its expression into every reader.
+
+    Of a part of a tensor, as `split` gives, it would write the whole, and read the first part of that.
+    """
+    word = word ^ 0 if word.storage_offset() and not word.is_floating_point() else word
     return word.as_strided(word.shape, word.stride())
 
 
