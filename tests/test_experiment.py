@@ -12,6 +12,7 @@ import yaml
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import ftrainer
 from ftrainer import ConfigError, build, builtin_registry, evaluate, fit, predict, run_experiment, to_module
 from ftrainer.api import MemoryData
 from ftrainer.experiment import architecture
@@ -169,6 +170,20 @@ def test_build_tells_of_every_issue_at_once(tmp_path: Path) -> None:
     }  # fmt: skip
     assert issues["data.path"].problem == "no such file"
     assert issues["data.path"].nearest == (str(tmp_path / "table.csv"),)
+
+
+def test_evaluate_takes_what_fit_takes_and_predict_takes_numpy() -> None:
+    state, data = build(config())
+    batches = list(data.batches("val", 0))
+    whole = [{name: torch.cat([batch[name] for batch in batches]) for name in ("x", "y")}]
+    loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+    for other in (batches, loader, whole):
+        assert evaluate(state, other) == pytest.approx(evaluate(state, data))
+    torch.testing.assert_close(predict(state, whole[0]["x"].numpy()), predict(state, whole[0]["x"]))
+
+
+def test_the_names_that_a_user_meets_are_listed() -> None:
+    assert {"build", "fit", "evaluate", "predict", "to_module"} <= set(dir(ftrainer))
 
 
 def test_evaluating_an_empty_split_says_so() -> None:
