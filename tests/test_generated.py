@@ -120,6 +120,13 @@ def test_results_that_are_arguments_are_compiled_without_being_stored(
     assert "a result is, or is a view of, an argument" in caplog.text
 
 
+def test_a_function_that_computes_nothing_is_compiled_too(cache: Path) -> None:
+    x = torch.arange(6.0)
+    same, nothing, number = jit(lambda x: (x, None, 3), backend="inductor")(x)
+    assert torch.equal(same, x)
+    assert (nothing, number) == (None, 3)
+
+
 def test_arguments_that_share_memory_are_seen_through_each_other(cache: Path) -> None:
     def move(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return a + 1, b.sum()

@@ -432,7 +432,9 @@ def test_code_that_is_told_of_its_capture_draws_from_the_key() -> None:
     [
         ("numpy.random.normal", lambda: np.random.normal(size=3)),
         ("numpy.random.choice", lambda: np.random.choice([1, 2])),
+        ("numpy.random.beta", lambda: np.random.beta(0.2, 0.2)),
         ("random.random", lambda: python_random.random()),
+        ("random.betavariate", lambda: python_random.betavariate(0.2, 0.2)),
         ("random.shuffle", lambda: python_random.shuffle([1, 2])),
     ],
 )
@@ -476,3 +478,12 @@ def test_what_dynamo_captures_draws_from_the_key_of_its_caller() -> None:
             assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
     assert not refusals
     assert len(kept) == 1
+
+
+def test_distributions_are_captured_and_draw_from_the_key() -> None:
+    def drawn(root: Tensor, mean: Tensor) -> Tensor:
+        return under(root, lambda: torch.distributions.Normal(mean, mean.exp()).rsample())
+
+    mean, checked = torch.linspace(-1, 1, 5), torch.distributions.Distribution._validate_args
+    assert torch.equal(jit(drawn, backend="trace")(key(0), mean), drawn(key(0), mean))
+    assert torch.distributions.Distribution._validate_args == checked

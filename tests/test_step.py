@@ -189,3 +189,33 @@ def test_every_step_draws_afresh_from_the_key() -> None:
     assert len(set(draws)) == 3
     assert float(metrics["draw"]) == draws[0]
     assert random.key(7) == state.key
+
+
+class Stirred(torch.autograd.Function):
+    """A gradient that draws."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Any:  # type: ignore[override]
+        return slope * torch.rand(slope.shape, dtype=slope.dtype)
+
+
+def test_draws_on_the_way_back_come_from_the_key() -> None:
+    @component
+    class Stirring(Linear):
+        def phases(self) -> tuple[phases.Phase, ...]:
+            (phase,) = Linear.phases(self)
+            return (attrs.evolve(phase, loss=lambda p, *rest: phase.loss(pytree.map(Stirred.apply, p), *rest)),)
+
+    state = linear_state(Stirring(optimizer=SGD(lr=1.0)))
+    later = attrs.evolve(state, tick=state.tick + 1)
+    first, again, other = (update(given, linear_batch(0))[0] for given in (state, state, later))
+    assert_trees_equal(first, again)
+    assert not torch.equal(first.params["model"]["w"], other.params["model"]["w"])

@@ -126,6 +126,8 @@ def _generate(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> tuple[generat
     with torch.no_grad(), settings(), functorch.patch(enable_autograd_cache=False):
         compile_fx(graph, list(tensors), inner_compile=inner)
     output, around, n_inputs = made
+    if not hasattr(output, "current_callable"):
+        raise generated.NotStorableError("there is nothing to compute")
     if n_inputs != len(tensors) or not needs_nothing_around(around):
         raise generated.NotStorableError("a result is, or is a view of, an argument")
     return output.current_callable, output.source_code

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, fx
+from torch.distributions import Distribution
 
 REFUSED = (
     ".numpy() is not supported for tensor subclasses",
@@ -72,10 +73,13 @@ def forget_unused(graph: fx.GraphModule) -> None:
 
 @contextmanager
 def declared() -> Iterator[None]:
-    """Within, `torch.compiler.is_compiling()` is true: code that asks takes the branch that reads no tensor's value."""
-    before = torch.compiler._is_compiling_flag
-    torch.compiler._is_compiling_flag = True
+    """Within, `torch.compiler.is_compiling()` is true: code that asks takes the branch that reads no tensor's value.
+
+    Distributions, which do not ask, take their arguments unread, as they do once Dynamo is imported.
+    """
+    before, checked = torch.compiler._is_compiling_flag, Distribution._validate_args
+    torch.compiler._is_compiling_flag, Distribution._validate_args = True, False
     try:
         yield
     finally:
-        torch.compiler._is_compiling_flag = before
+        torch.compiler._is_compiling_flag, Distribution._validate_args = before, checked

@@ -68,21 +68,18 @@ METHODS: Mapping[str, Draw] = MappingProxyType(
     }
 )  # fmt: skip
 NUMPY = (
-    "choice", "normal", "permutation", "rand", "randint", "randn", "random", "random_sample", "shuffle",
-    "standard_normal", "uniform",
+    "beta", "binomial", "bytes", "chisquare", "choice", "dirichlet", "exponential", "f", "gamma", "geometric", "gumbel",
+    "hypergeometric", "laplace", "logistic", "lognormal", "logseries", "multinomial", "multivariate_normal",
+    "negative_binomial", "noncentral_chisquare", "noncentral_f", "normal", "pareto", "permutation", "poisson", "power",
+    "rand", "randint", "randn", "random", "random_integers", "random_sample", "ranf", "rayleigh", "sample", "shuffle",
+    "standard_cauchy", "standard_exponential", "standard_gamma", "standard_normal", "standard_t", "triangular",
+    "uniform", "vonmises", "wald", "weibull", "zipf",
 )  # fmt: skip
 PYTHON = (
-    "choice",
-    "choices",
-    "gauss",
-    "normalvariate",
-    "randint",
-    "random",
-    "randrange",
-    "sample",
-    "shuffle",
-    "uniform",
-)
+    "betavariate", "binomialvariate", "choice", "choices", "expovariate", "gammavariate", "gauss", "getrandbits",
+    "lognormvariate", "normalvariate", "paretovariate", "randbytes", "randint", "random", "randrange", "sample",
+    "shuffle", "triangular", "uniform", "vonmisesvariate", "weibullvariate",
+)  # fmt: skip
 """Draws on the host: a trace would keep the one number that it saw."""
 PATCHES: tuple[tuple[Any, str, Mapping[str, Draw]], ...] = (
     (F, "F", FUNCTIONAL),
@@ -171,6 +168,7 @@ def redirect(key: Tensor | None) -> Iterator[None]:
     The n-th draw uses `fold_in(key, n)`, counted anew at each entry, so a step that is wrapped so is a pure function.
     Other threads draw as ever. Blocks nest: the innermost one counts. Functions that were imported by name before the
     block, as `from torch import rand` does, are out of reach; `nondeterministic_ops` finds what they left in a graph.
+    Out of reach, and never found, is a generator object of NumPy's or Python's: a trace keeps the number that it gave.
     `Tensor.numpy` works inside on tensors that `torch.func.grad` looks at, as it does on any that want no gradient.
     Under `vmap` over keys, what is drawn in place into a tensor that all members share is an error of `vmap`'s.
 

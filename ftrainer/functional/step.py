@@ -92,6 +92,8 @@ def with_accumulator(state: TrainState, example: Any) -> TrainState:
 
 AUGMENT = -1
 """What the step's key is folded with for augmentations; phases, which count from 0, never are -1."""
+BACK = -2
+"""What a phase's key is folded with for draws on the way back, which gradients of the user's own may make."""
 GUARDED: Mapping[str, int] = {"grads": 2, "loss": 1, "off": 0}
 """How many of a phase's (loss, gradient norm) the guard reads."""
 
@@ -103,7 +105,7 @@ def gradients(phase: Phase, state: TrainState, batch: Any, key: Tensor, policy: 
         return objective(phase, moved, state, batch, key, policy)
 
     # Else the way back from a GPU's tensors runs on a thread of its own, where draws do not know their key.
-    with torch.autograd.set_multithreading_enabled(False):
+    with torch.autograd.set_multithreading_enabled(False), redirect(fold_in(key, BACK)):
         grads, (_, aux) = grad_and_value(loss_fn, has_aux=True)(phase.select(state.params))
     loss = aux["metrics"]["loss"]
     count = aux["count"] if "count" in aux else torch.full_like(state.slots["lr_scale"], batch_size(batch))
