@@ -33,7 +33,7 @@ from ftrainer.engine.reactions import check_watched
 from ftrainer.engine.recorded import facts, recorded
 from ftrainer.engine.replicas import stacked
 from ftrainer.engine.resume import checkpoint_directories, cursor_at, locate, restore, why_finished
-from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, replace_text
+from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, describe, replace_text
 from ftrainer.engine.start import LazyStatistics, initial_state, planned_program, settled
 from ftrainer.engine.status import Chronicle, noted
 from ftrainer.examine import examine
@@ -107,8 +107,9 @@ def train(
     state, data = start(experiment, cursor_at(path))
     claimed = claim(Path(run.out_dir), resolved.to_yaml(), resume=bool(resume), overwrite=overwrite)
     with located(resolved), claimed as out_dir, noted(out_dir):
-        replace_text(out_dir / ORIGINS, resolved.to_yaml(origin=True))
         begin = restore(state, data, path, keep_backend=run.compile == "auto")
+        describe(out_dir, resolved.to_yaml())
+        replace_text(out_dir / ORIGINS, resolved.to_yaml(origin=True))
         if reason := why_finished(begin, data, resume):
             log.info("%s is finished: %s", run.name, reason)
             return begin.state

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 from torch import Tensor
 
+from ftrainer.config.permissions import permitted
 from ftrainer.engine import checkpoint
 from ftrainer.engine.extraction import take_out
 from ftrainer.experiment import build
@@ -17,6 +18,7 @@ from ftrainer.functional import pytree
 from ftrainer.functional.phases import Track
 from ftrainer.functional.state import TrainState, with_hyper
 from ftrainer.model.export import check_format, write, write_tensors
+from ftrainer.revisit.revive import find_checkpoint
 from registry import Registry, invalid, nearest
 
 Weights = Literal["ema", "trained"]
@@ -31,12 +33,13 @@ def export_checkpoint(
     *,
     weights: Weights | None = None,
     network: str | None = None,
+    overrides: Sequence[str] = (),
     registry: Registry | None = None,
 ) -> Path:
     """Write what a checkpoint holds.
 
     Args:
-        path: the checkpoint.
+        path: the checkpoint, or the directory of a run, whose newest intact one is taken.
         out: `.safetensors` or `.pt` for a state dict, `.pt2` for a program; with a member and no suffix, the directory
             of a plain checkpoint.
         member: which one of a replicated run's.
@@ -44,6 +47,8 @@ def export_checkpoint(
             None for those that evaluation uses.
         network: the bare tensors of one of the learner's networks; None for the module that the learner makes of
             them, its normaliser inside.
+        overrides: `key.path=value`, laid over the checkpoint's configuration. Modules outside `extensions` and
+            `_target_` need an override of `settings`, since a checkpoint may be a stranger's.
         registry: the built-in components unless given.
 
     Returns:
@@ -53,6 +58,7 @@ def export_checkpoint(
         ConfigError: the checkpoint is missing or damaged, there is no such member, or one has to be chosen; the format
             is unknown, or not what the run's learner can be written in; there is no average, or no such network.
     """
+    path = find_checkpoint(path)
     if member is not None and not out.suffix:
         if weights or network:
             raise invalid("a plain checkpoint holds everything: no weights or network can be chosen", "out")
@@ -60,7 +66,7 @@ def export_checkpoint(
     check_format(out)
     with tempfile.TemporaryDirectory() as folder:
         plain = path if member is None else take_out(path, member, Path(folder) / "member")
-        state, example = restored(plain, registry)
+        state, example = restored(plain, overrides, registry)
     state = with_weights(state, weights)
     return write_model(state, example, out) if network is None else write_network(state, network, out)
 
@@ -82,7 +88,7 @@ def with_weights(state: TrainState, weights: Weights | None) -> TrainState:
     return attrs.evolve(state, slots={**state.slots, AVERAGE: state.params[source]})
 
 
-def restored(path: Path, registry: Registry | None) -> tuple[TrainState, Any]:
+def restored(path: Path, overrides: Sequence[str], registry: Registry | None) -> tuple[TrainState, Any]:
     """A plain run's state, and one batch of its data.
 
     Raises:
@@ -91,7 +97,7 @@ def restored(path: Path, registry: Registry | None) -> tuple[TrainState, Any]:
     manifest = checkpoint.load_manifest(path)
     if n_members := len(manifest.get("members", ())):
         raise invalid(f"{path} holds {n_members} members", hint=f"choose one: --member 0 to {n_members - 1}")
-    template, data = build(manifest["config"], registry=registry)
+    template, data = build(permitted(manifest["config"]), overrides, registry=registry)
     return checkpoint.read(path, template)[0], next(iter(data.batches("train", 0)))
 
 

@@ -94,7 +94,7 @@ def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite
     with interrupts() as interrupted:
         train_all(config, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
     if interrupted.number is not None:
-        again = " ".join(["ftrainer", "train", config, *overrides, "--resume", "auto"])
+        again = shlex.join(["ftrainer", "train", config, *overrides, "--resume", "auto"])
         click.echo(f"{interrupted()}; the run is saved. Go on with:\n  {again}", err=True)
         sys.exit(128 + interrupted.number)
     _say_what_next(config, overrides)
@@ -128,25 +128,30 @@ def sweep(config: str, overrides: tuple[str, ...], engine: str, resume: str | No
     with interrupts() as interrupted, _needing_extras():
         run_sweep(config, overrides, engine=engine, resume=resume, overwrite=overwrite, interrupted=interrupted)
     if interrupted.number is not None:
-        again = " ".join(["ftrainer", "sweep", config, *overrides, "--engine", engine, "--resume", "auto"])
+        again = shlex.join(["ftrainer", "sweep", config, *overrides, "--engine", engine, "--resume", "auto"])
         click.echo(f"{interrupted()}; what was trained is saved. Go on with:\n  {again}", err=True)
         sys.exit(128 + interrupted.number)
 
 
 @main.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT")
+@click.argument("checkpoint", type=click.Path(path_type=Path), metavar="CHECKPOINT|RUN")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT")
+@overrides
 @click.option("--member", type=int, help="Which one of a replicated run's, counted from 0.")
 @click.option("--weights", type=click.Choice(["ema", "trained"]), help="Default: those that evaluation uses.")
 @click.option("--network", metavar="NAME", help="The bare tensors of one of the learner's networks.")
-def export(checkpoint: Path, out: Path, member: int | None, weights: Any, network: str | None) -> None:
-    """Write CHECKPOINT's weights to OUT: .safetensors, .pt, or .pt2 for a program that needs torch alone.
+def export(
+    checkpoint: Path, out: Path, overrides: tuple[str, ...], member: int | None, weights: Any, network: str | None
+) -> None:
+    """Write a checkpoint's weights to OUT: .safetensors, .pt, or .pt2 for a program that needs torch alone.
 
-    With --member, an OUT without a suffix becomes a checkpoint of that member as a plain run.
+    With --member, an OUT without a suffix becomes a checkpoint of that member as a plain run. Modules outside
+    `extensions`, and `_target_`, want settings.allowed_import_prefixes or settings.allow_target among the overrides,
+    since a checkpoint may be a stranger's.
     """
     from ftrainer.exporting import export_checkpoint
 
-    click.echo(export_checkpoint(checkpoint, out, member, weights=weights, network=network))
+    click.echo(export_checkpoint(checkpoint, out, member, weights=weights, network=network, overrides=overrides))
 
 
 @main.command()

@@ -25,7 +25,7 @@ from ftrainer.components.loggers.rows import from_line, read_lines
 from ftrainer.config import Group, Replicate
 from ftrainer.config.replicate import SEED
 from ftrainer.engine.resume import AUTO
-from ftrainer.engine.rundir import claim
+from ftrainer.engine.rundir import claim, describe
 from ftrainer.engine.status import read_status
 from ftrainer.experiment import Config, Overrides, plan, run_experiment, train, watched
 from ftrainer.stages import Experiment, located
@@ -122,6 +122,7 @@ def sweep(
         out_dir, settings = directory_of(experiment), settings_of(experiment, resume)
     shares = tuple(shares_of(settings, experiment.program.run, out_dir))
     with claim(out_dir, experiment.resolved.to_yaml(), resume=resume is not None, overwrite=overwrite):
+        describe(out_dir, experiment.resolved.to_yaml())
         tasks = [task_of(source, overrides, share) for share in shares]
         if engine == "ray":
             by_ray(tasks, experiment.program.run.device)

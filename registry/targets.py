@@ -20,11 +20,13 @@ def forbidden(module: str, settings: Settings, switch: str, path: ConfigPath) ->
         return Issue(path=path, problem=f"needs settings.{switch}: true", found=repr(module), hint=hint)
     if not settings.permits(module):
         allowed = ", ".join(settings.allowed_import_prefixes) or "nothing: settings.allowed_import_prefixes is empty"
+        wider = ", ".join([*settings.allowed_import_prefixes, module.split(".")[0]])
         return Issue(
             path=path,
             problem="lies outside settings.allowed_import_prefixes",
             found=repr(module),
             expected=f"under {allowed}",
+            hint=f"if you trust it, set settings.allowed_import_prefixes: [{wider}]",
         )
     return None
 

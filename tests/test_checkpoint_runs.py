@@ -98,8 +98,10 @@ def test_what_is_no_tensor_of_the_state_may_change_before_a_run_goes_on(tmp_path
 
 def test_what_is_a_tensor_of_the_state_may_not(tmp_path: Path) -> None:
     run(tmp_path, trainer=trainer(max_steps=2))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     wider = {"sequential": {"layers": [{"_type_": "mlp", "dims": [None, 5, 2]}]}}
     with pytest.raises(ConfigError) as caught:
         run(tmp_path, resume="auto", model=wider, trainer=trainer(max_steps=4))
     assert "leaves of the checkpoint do not fit this program" in str(caught.value)
     assert any(issue.problem.startswith("params/model/") for issue in caught.value.issues)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

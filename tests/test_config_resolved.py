@@ -71,7 +71,8 @@ def test_an_issue_gets_its_place(config: ResolvedConfig) -> None:
 def test_an_issue_about_what_is_not_there_gets_the_place_of_what_demands_it(config: ResolvedConfig) -> None:
     assert place(config, "optimizer", "gamma") == "base.yaml:5:11"
     assert place(config, "run", "gone", "deeper") == "main.yaml:2:1"
-    assert place(config, "gone") == "main.yaml:1:1"
+    assert place(config, "loss") == "main.yaml:1:1"
+    assert place(config, "params/model/weight") == place(config) == "None"  # about no section
     assert place(config, "optimizer", "eps") == "base.yaml:7:19"
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -28,7 +30,9 @@ assert not any(name.split(".")[0] in ("ftrainer", "registry", "extensions") for 
 """
 
 
-def trained(folder: Path, **learner: Any) -> tuple[TrainState, Path]:
+def trained(
+    folder: Path, sections: Mapping[str, Any] = MappingProxyType({}), **learner: Any
+) -> tuple[TrainState, Path]:
     """A run of four steps, and its last checkpoint."""
     config = {
         "run": {"name": "out", "out_dir": str(folder / "run"), "compile": "eager"},
@@ -51,7 +55,7 @@ def trained(folder: Path, **learner: Any) -> tuple[TrainState, Path]:
             {"_type_": "cb.model_checkpoint", "save_dir": str(folder / "run" / "checkpoints"), "save_last": True}
         ],
     }
-    return run_experiment(config), folder / "run" / "checkpoints" / "last"
+    return run_experiment(config | sections), folder / "run" / "checkpoints" / "last"
 
 
 def test_the_average_or_the_trained_weights_are_written(tmp_path: Path) -> None:
@@ -89,6 +93,19 @@ def test_a_network_alone_is_its_tensors(tmp_path: Path) -> None:
     expected = {**state.params["model"], **state.buffers["model"]}
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_checkpoint_allows_itself_nothing(tmp_path: Path) -> None:
+    layers = [{"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 2}]
+    settings = {"allow_target": True, "allowed_import_prefixes": ["torch"]}
+    _, last = trained(tmp_path, {"model": {"sequential": {"layers": layers}}, "settings": settings})
+    with pytest.raises(ConfigError, match=r"_target_: needs settings.allow_target: true; found 'torch.nn.Linear'"):
+        export_checkpoint(last, tmp_path / "a.pt")
+    out = tmp_path / "a.pt"
+    allowed = ["settings.allow_target=true", "settings.allowed_import_prefixes=[torch]"]
+    done = CliRunner().invoke(main, ["export", str(tmp_path / "run"), str(out), *allowed])
+    assert done.exit_code == 0, done.output
+    assert torch.load(out, weights_only=True)["0.weight"].shape == (2, 3)
 
 
 def test_what_a_checkpoint_does_not_hold_is_named(tmp_path: Path) -> None:

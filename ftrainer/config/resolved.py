@@ -18,6 +18,7 @@ from registry.spec import freeze, thaw
 from .dump import to_yaml
 from .explain import explain
 from .node import Node, Place, descend, plain, public
+from .sections import SECTIONS
 
 C = TypeVar("C")
 T = TypeVar("T", str, str | None)
@@ -102,9 +103,12 @@ class ResolvedConfig:
         return ConfigError(self.locate(issue) for issue in error.issues)
 
     def locate(self, issue: Issue) -> Issue:
-        """One issue with its place: that of the node, or of the nearest one above it that exists."""
+        """One issue with its place: that of the node, or of the nearest one above it that exists.
+
+        What is about no section, as a leaf of a checkpoint, has none.
+        """
         node, rest = find(self.root, issue.path)
-        if issue.where is None:
+        if issue.where is None and (node is not self.root or (issue.path and issue.path[0] in SECTIONS)):
             place = _place_of(node, missing=bool(rest), at_key=issue.at == "key")
             issue = attrs.evolve(issue, where=place.mark() if place else None)
         return self._without_secrets(issue, _secrets(node) if not rest else set())

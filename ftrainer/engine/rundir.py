@@ -20,6 +20,9 @@ HEADER = "# The resolved configuration of an ftrainer run.\n"
 def claim(out_dir: Path, config: str, *, resume: bool, overwrite: bool) -> Iterator[Path]:
     """Make a directory this run's own until the context ends, and put the resolved configuration into it.
 
+    Where an earlier run is continued its configuration stays, until the caller has seen that the two go together and
+    says `describe`.
+
     Args:
         out_dir: made if missing.
         config: the resolved configuration as YAML.
@@ -45,8 +48,14 @@ def claim(out_dir: Path, config: str, *, resume: bool, overwrite: bool) -> Itera
                           hint="wait for it, or take another run.name") from error  # fmt: skip
         if overwrite and is_run(out_dir):
             empty(out_dir)
-        replace_text(out_dir / CONFIG, HEADER + config)
+        if not is_run(out_dir):
+            describe(out_dir, config)
         yield out_dir
+
+
+def describe(out_dir: Path, config: str) -> None:
+    """Put the resolved configuration, as YAML, into a run's directory."""
+    replace_text(out_dir / CONFIG, HEADER + config)
 
 
 def locking(out_dir: Path) -> TextIO:
