@@ -122,9 +122,15 @@ def test_results_that_are_arguments_are_compiled_without_being_stored(
 
 def test_a_function_that_computes_nothing_is_compiled_too(cache: Path) -> None:
     x = torch.arange(6.0)
-    same, nothing, number = jit(lambda x: (x, None, 3), backend="inductor")(x)
+    same, nothing, number, name = jit(lambda x: (x, None, 0.5, "name"), backend="inductor")(x)
     assert torch.equal(same, x)
-    assert (nothing, number) == (None, 3)
+    assert (nothing, number, name) == (None, 0.5, "name")
+
+
+def test_memory_that_holds_the_opposite_is_read_as_what_it_stands_for(cache: Path) -> None:
+    x = torch.complex(torch.ones(3), torch.arange(3.0)).conj().imag
+    double = jit(lambda x: 2 * x + 1, backend="inductor")
+    assert double(x.resolve_neg()).tolist() == double(x).tolist() == [1, -1, -3]
 
 
 def test_arguments_that_share_memory_are_seen_through_each_other(cache: Path) -> None:

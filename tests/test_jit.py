@@ -151,3 +151,53 @@ def test_python_constants_are_part_of_the_signature() -> None:
     assert scale(torch.ones(1), 2).item() == 2
     assert scale(torch.ones(1), 3).item() == 3
     assert scale.traces == 2
+
+
+def test_zeros_of_both_signs_are_two_constants_and_a_nan_is_one() -> None:
+    signed = jit(lambda x, sign: x.copysign(torch.tensor(sign)), backend="trace")
+    assert (signed(torch.ones(1), 0.0).item(), signed(torch.ones(1), -0.0).item()) == (1, -1)
+    for _ in range(2):
+        signed(torch.ones(1), float("nan"))
+    assert signed.traces == 3
+
+
+def test_a_third_constant_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    scale = jit(lambda x, factor: x * factor, backend="trace")
+    for factor in (1.0, 2.0):
+        scale(torch.ones(1), factor)
+    assert not [r for r in caplog.records if r.levelno == logging.WARNING]
+    scale(torch.ones(1), 3.0)
+    assert "met constant number 3 of the same inputs; pass numbers that change as tensors" in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["eager", "trace"])
+def test_what_is_no_tensor_is_handed_through(backend: str) -> None:
+    def described(tree: dict[str, Any]) -> dict[str, Any]:
+        return {**tree, "x": tree["x"] * 2, "none": None, "rate": 0.5, "empty": {}}
+
+    step = jit(described, backend=backend)
+    for _ in range(2):
+        found = step({"x": torch.ones(1), "name": "a"})
+        assert found == {"x": torch.full((1,), 2.0), "none": None, "rate": 0.5, "name": "a", "empty": {}}
+
+
+def test_a_leaf_that_is_neither_tensor_nor_constant_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"cannot be traced: argument 0/n is a set; arguments are trees of tensors"):
+        jit(lambda tree: tree["x"], backend="trace")({"x": torch.ones(1), "n": {1}})
+
+
+def test_a_jitted_function_is_seen_through_by_whoever_traces_or_transforms_its_caller() -> None:
+    inner = jit(lambda x: (x * x).sum(), backend="inductor")
+    x = torch.arange(3.0)
+    assert jit(lambda x: inner(x) + 1, backend="trace")(x) == 6
+    assert torch.equal(torch.func.grad(inner)(x), 2 * x)
+    assert torch.equal(torch.func.vmap(inner)(x.reshape(3, 1)), x * x)
+    assert inner.traces == 0
+
+
+def test_donated_tensors_share_no_memory() -> None:
+    x = torch.ones(2)
+    with pytest.raises(ValueError, match="donated tensors 0/a and 1 share memory"):
+        jit(lambda a, b: (a, b), backend="trace", donate=[0, 1])({"a": x}, x.view(1, 2))
+    with pytest.raises(ValueError, match=r"counts arguments from 0; found \(-1,\)"):
+        jit(lambda a: (a,), donate=[-1])

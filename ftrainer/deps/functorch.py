@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor, is_gradtrackingtensor
+from torch._C import _len_torch_dispatch_stack
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor, is_gradtrackingtensor, maybe_current_level
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 
 _numpy = Tensor.numpy
+
+
+def is_tracing() -> bool:
+    """Whether this thread is inside a transform of `torch.func`, or traces what it does."""
+    return maybe_current_level() is not None or _len_torch_dispatch_stack() > 0
 
 
 def numpy(x: Tensor, *, force: bool = False) -> Any:

@@ -56,7 +56,15 @@ def lower(flat: Flat, inputs: Inputs, name: str) -> Flat:
     """The captured graph as machine code."""
     graph = without_numbers(capture(flat, inputs.tensors, name), name)
     graph = hoist(thin_products(at_home(apart(graph))))
-    return inductor.compile_graph(graph, inputs.tensors)
+    if not any(tensor.is_conj() or tensor.is_neg() for tensor in inputs.tensors):
+        return inductor.compile_graph(graph, inputs.tensors)
+    run = inductor.compile_graph(graph, [*map(resolved, inputs.tensors)])
+    return lambda *tensors: run(*map(resolved, tensors))
+
+
+def resolved(tensor: Tensor) -> Tensor:
+    """A tensor whose memory holds its own numbers: machine code reads that, and knows of no bit that says otherwise."""
+    return tensor.resolve_conj().resolve_neg()
 
 
 def record(flat: Flat, inputs: Inputs, name: str) -> Flat:

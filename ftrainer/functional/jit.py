@@ -10,17 +10,18 @@ import attrs
 import torch
 from torch import Tensor
 
-from ftrainer.deps import inductor
+from ftrainer.deps import functorch, inductor
 
 from . import pytree
 from .backends import LOWERINGS, Inputs
 from .capture import Flat
 from .donation import hand_over
+from .writes import memory
 
 log = logging.getLogger("ftrainer.jit")
 
-MANY_SHAPES = 2
-"""Shapes of the same inputs that nobody is warned about: a whole batch and a last one."""
+MANY = 2
+"""Shapes or constants of the same inputs that nobody is warned about: a whole batch and a last one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +52,8 @@ class Jitted:
     _cache: dict[Any, Compiled] = attrs.field(factory=dict, repr=False)
 
     def __call__(self, *args: Any) -> Any:
+        if functorch.is_tracing():
+            return self.fn(*args)  # whoever traces or transforms the caller sees through this
         tensors, compiled = self.lookup(*args)
         with torch.no_grad():
             out = compiled.run(*tensors)
@@ -60,7 +63,10 @@ class Jitted:
     def lookup(self, *args: Any) -> tuple[list[Tensor], Compiled]:
         """The arguments' tensors and the compiled function that takes them, traced now if it is new."""
         tensors, signature = abstract_signature(args)
-        compiled = self._cache.get(signature)
+        try:
+            compiled = self._cache.get(signature)
+        except TypeError as error:
+            raise TypeError(f"{name_of(self.fn)} cannot be traced: {unhashable(args)}") from error
         if compiled is None:
             compiled = self._cache[signature] = self._compile(args, signature)
             self.traces += 1
@@ -72,9 +78,12 @@ class Jitted:
             same_program = any(old[0] == signature[0] for old in self._cache)
             note = {"kind": "retrace"} if same_program else {}  # another run of this process has a right to its trace
             log.info("retrace of %s: %s", name_of(self.fn), change, extra={"note": note})
-            if sum(is_reshaped(old, signature) for old in self._cache) >= MANY_SHAPES:
-                cure = "pad or bucket the batches (`last: pad`)"
-                log.warning("%s met shape number %d of the same inputs; %s", name_of(self.fn), 1 + MANY_SHAPES, cure)
+            for differ, what, cure in (
+                (is_reshaped, "shape", "pad or bucket the batches (`last: pad`)"),
+                (is_another_constant, "constant", "pass numbers that change as tensors"),
+            ):
+                if sum(differ(old, signature) for old in self._cache) >= MANY:
+                    log.warning("%s met %s number %d of the same inputs; %s", name_of(self.fn), what, 1 + MANY, cure)
         return compile_signature(self.fn, self.backend, self.donate, args)
 
 
@@ -108,6 +117,8 @@ def jit(fn: Callable[..., Any], *, backend: str = "auto", donate: Sequence[int] 
         log.info("%s runs on the backend %s: %s", name_of(fn), backend, reason)
     if backend not in LOWERINGS:
         raise ValueError(f"backend {backend!r} is none of auto, {', '.join(LOWERINGS)}")
+    if any(place < 0 for place in donate):
+        raise ValueError(f"`donate` counts arguments from 0; found {tuple(donate)}")
     return Jitted(fn, backend, tuple(donate))
 
 
@@ -115,30 +126,78 @@ def abstract_signature(args: tuple[Any, ...]) -> tuple[list[Tensor], Any]:
     """Tensor leaves, and the hashable rest: structure, constants, and each tensor's (shape, strides, dtype, device)."""
     leaves, treedef = pytree.flatten(args)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    avals = tuple(aval(x) if isinstance(x, Tensor) else ("constant", type(x), x) for x in leaves)
+    avals = tuple(aval(x) if isinstance(x, Tensor) else ("constant", type(x), identity(x)) for x in leaves)
     return tensors, (treedef, avals)
 
 
 def aval(x: Tensor) -> tuple[Any, ...]:
-    """What a trace depends on of a tensor: (shape, strides, dtype, device)."""
-    return x.shape, x.stride(), x.dtype, x.device
+    """What a trace depends on of a tensor: (shape, strides, dtype, device, whether its memory holds something else)."""
+    return x.shape, x.stride(), x.dtype, x.device, x.is_conj() or x.is_neg()
+
+
+def identity(constant: Any) -> Any:
+    """What tells a constant from others: zeros of both signs are equal, and no NaN is."""
+    return repr(constant) if isinstance(constant, (float, complex)) else constant
+
+
+def unhashable(args: tuple[Any, ...]) -> str:
+    """Which leaf is no constant, and what to do about it."""
+    for path, leaf in zip(pytree.paths(args), pytree.leaves(args), strict=True):
+        try:
+            hash(leaf)
+        except TypeError:
+            hint = "arguments are trees of tensors (`torch.from_numpy`) and of constants that can be hashed"
+            return f"argument {path} is a {type(leaf).__name__}; {hint}"
+    return "a component among its arguments cannot be hashed"
 
 
 def compile_signature(fn: Callable[..., Any], backend: str, donate: tuple[int, ...], args: tuple[Any, ...]) -> Compiled:
     """Capture `fn` at these arguments and hand the graph to the backend."""
     leaves, treedef = pytree.flatten(args)
+    check_apart(args, donate)
     outputs: list[pytree.TreeDef] = []
+    template: list[Any] = []
 
-    def flat(*tensors: Tensor) -> list[Tensor]:
+    def flat(*tensors: Tensor) -> list[Any]:
         inputs = pytree.unflatten(treedef, fill(leaves, tensors))
         out = fn(*inputs)
         out_leaves, structure = pytree.flatten(out[len(donate) :] if donate else out)
         if donate:
             out_leaves = hand_over([inputs[place] for place in donate], list(out[: len(donate)]), out_leaves)
-        outputs[:] = [structure]
-        return out_leaves
+        outputs[:], template[:] = [structure], [HOLE if isinstance(x, COMPUTED) else x for x in out_leaves]
+        return [leaf for leaf in out_leaves if isinstance(leaf, COMPUTED)]
 
-    return Compiled(run=LOWERINGS[backend](flat, inputs_of(args, donate), name_of(fn)), outputs=outputs)
+    run = LOWERINGS[backend](flat, inputs_of(args, donate), name_of(fn))
+    if outputs and all(leaf is HOLE for leaf in template):
+        return Compiled(run=run, outputs=outputs)
+    return Compiled(run=lambda *tensors: filled(run(*tensors), template), outputs=outputs)
+
+
+COMPUTED = (Tensor, torch.SymInt, torch.SymFloat, torch.SymBool)
+"""What a graph returns; all else that a function returns is a constant of the trace."""
+HOLE = object()
+"""Where something computed goes among constants."""
+
+
+def filled(found: Sequence[Any], template: Sequence[Any]) -> list[Any]:
+    """The leaves that a function returns: what was computed, and constants in between."""
+    rest = iter(found)
+    return [next(rest) if leaf is HOLE else leaf for leaf in template]
+
+
+def check_apart(args: tuple[Any, ...], donate: Sequence[int]) -> None:
+    """Refuse donated tensors of which writing to one would change another.
+
+    Raises:
+        ValueError: two share memory.
+    """
+    seen: dict[int, str] = {}
+    for place in donate:
+        for path, leaf in zip(pytree.paths(args[place]), pytree.leaves(args[place]), strict=True):
+            if isinstance(leaf, Tensor) and leaf.numel():
+                name = f"{place}/{path}".rstrip("/")
+                if (first := seen.setdefault(memory(leaf), name)) != name:
+                    raise ValueError(f"donated tensors {first} and {name} share memory; clone one of them")
 
 
 def inputs_of(args: tuple[Any, ...], donate: Sequence[int]) -> Inputs:
@@ -171,11 +230,17 @@ def is_reshaped(old: Any, new: Any) -> bool:
     return old[0] == new[0] and [a[2:] for a in old[1]] == [a[2:] for a in new[1]]
 
 
+def is_another_constant(old: Any, new: Any) -> bool:
+    """Whether two signatures differ in constants alone."""
+    pairs = [(a, b) for a, b in zip(old[1], new[1], strict=False) if a != b]
+    return old[0] == new[0] and all(a[0] == b[0] == "constant" for a, b in pairs)
+
+
 def describe(leaf: Any) -> str:
     """One leaf's (shape, dtype, device) as text."""
     if leaf[0] == "constant":
-        return f"constant {leaf[2]!r}"
-    shape, _, dtype, device = leaf
+        return f"constant {leaf[2] if issubclass(leaf[1], (float, complex)) else repr(leaf[2])}"
+    shape, _, dtype, device, _ = leaf
     return f"{str(dtype).removeprefix('torch.')}{list(shape)} on {device}"
 
 
