@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ftrainer.components.callbacks.early_stopping import EarlyStopping
@@ -102,7 +102,6 @@ def test_the_best_may_be_the_most_and_come_from_any_split() -> None:
     assert names(tell(callback, logged)[1]) == ["best-train-loss"] * 3
 
 
-@settings(deadline=None)
 @given(
     figures=st.lists(st.floats(width=16), max_size=30),
     k=st.integers(1, 4),

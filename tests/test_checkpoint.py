@@ -50,7 +50,7 @@ TREE = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tree=TREE)
 def test_every_tree_comes_back_to_the_bit(tmp_path_factory: pytest.TempPathFactory, tree: Any) -> None:
     state = with_params({"model": tree})

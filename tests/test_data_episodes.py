@@ -53,7 +53,6 @@ def file(tmp_path: Path) -> Path:
 
 
 @given(episode_lengths, st.integers(1, 12))
-@settings(deadline=None)
 def test_windows_never_cross_an_episodes_end(lengths: list[int], n: int) -> None:
     steps = lay_out(torch.tensor(lengths))
     back = looking_back(steps, steps.here, n)
@@ -68,7 +67,6 @@ def test_windows_never_cross_an_episodes_end(lengths: list[int], n: int) -> None
 
 
 @given(episode_lengths, st.integers(1, 12), st.floats(0, 1), st.integers(0, 2**31))
-@settings(deadline=None)
 def test_n_step_returns_equal_the_plain_sum(lengths: list[int], n: int, gamma: float, seed: int) -> None:
     steps = lay_out(torch.tensor(lengths))
     reward = torch.randn(sum(lengths), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
@@ -101,7 +99,7 @@ def test_running_out_of_time_is_no_terminal(file: Path) -> None:
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 7))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_all_windows_together(history: int, chunk: int, n_step: int) -> None:
     spec = EpisodesSpec(batch_size=1, history=history, chunk=chunk, n_step=n_step)
     lengths = [3, 1, 5]

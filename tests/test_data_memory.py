@@ -33,7 +33,6 @@ def seen(data: MemoryData, split: str = "train", epoch: int = 0, start: int = 0)
 
 
 @given(sizes, seeds, st.integers(0, 5))
-@settings(deadline=None)
 def test_an_epoch_is_a_permutation_that_seed_and_epoch_decide(n: int, seed: int, epoch: int) -> None:
     order = epoch_order(n, seed=seed, epoch=epoch)
     assert sorted(order.tolist()) == list(range(n))
@@ -41,7 +40,7 @@ def test_an_epoch_is_a_permutation_that_seed_and_epoch_decide(n: int, seed: int,
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 70_000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_shuffle_is_the_permutation_of_the_key(key: int, n: int) -> None:
     assert torch.equal(shuffled(key, n), random.permutation(torch.tensor(key), n))
 
@@ -63,7 +62,7 @@ def test_without_shuffle_the_order_is_natural() -> None:
 
 
 @given(sizes, st.integers(1, 20), lasts, seeds, st.integers(0, 25))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_starting_later_continues_exactly(n: int, batch_size: int, last: str, seed: int, start: int) -> None:
     if last == "drop" and n < batch_size:
         return
@@ -78,7 +77,7 @@ def test_starting_later_continues_exactly(n: int, batch_size: int, last: str, se
 
 
 @given(sizes, st.integers(1, 20), lasts)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_last_batches(n: int, batch_size: int, last: str) -> None:
     if last == "drop" and n < batch_size:
         return
@@ -111,7 +110,6 @@ def test_an_unknown_split_is_named() -> None:
 
 
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=60), st.floats(0.01, 0.9), seeds)
-@settings(deadline=None)
 def test_a_split_keeps_groups_whole(groups: list[int], fraction: float, seed: int) -> None:
     labels = torch.tensor(groups)
     try:
@@ -159,7 +157,6 @@ def test_weights_decide_how_often_an_example_is_drawn() -> None:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.floats(-1e6, 1e6))
-@settings(deadline=None)
 def test_statistics_of_pieces_are_those_of_the_whole(lengths: list[int], offset: float) -> None:
     x = torch.randn(sum(lengths), 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + offset
     found = statistics({"x": piece, "k": torch.arange(len(piece))} for piece in x.split(lengths))

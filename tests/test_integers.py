@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import vmap
@@ -76,7 +76,6 @@ def test_an_argument_that_is_read_as_an_array_is_not_written_over() -> None:
     assert torch.equal(words, torch.arange(10))
 
 
-@settings(deadline=None)
 @given(a=WORDS, b=WORDS)
 def test_numbers_wrap_as_tensors_do(a: int, b: int) -> None:
     x, y = torch.tensor(a), torch.tensor(b)

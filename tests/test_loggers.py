@@ -99,7 +99,7 @@ def test_csv_grows_columns_on_the_right(tmp_path: Path) -> None:
 FIGURES = st.dictionaries(st.sampled_from(["loss", "acc,uracy", 'n"orm', "é"]), st.floats(), max_size=3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     figures=st.lists(FIGURES, max_size=8),
     start=st.integers(0, 9),

@@ -210,7 +210,7 @@ def sections(draw: st.DrawFn) -> dict[str, Any]:
     return {"seeds": seeds, "over": over, "combine": combine}
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(section=sections(), run_seed=st.integers(0, 10))
 def test_any_section_makes_the_members_that_it_means(section: dict[str, Any], run_seed: int) -> None:
     config = small(replicate=section, scheduler={"_type_": "schedule.cosine"}, run={"name": "any", "seed": run_seed})
