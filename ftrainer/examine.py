@@ -19,6 +19,7 @@ from ftrainer.model import build_model
 from ftrainer.stages import SECTIONS, build_registry, instantiate_value, part, replicated, validate_specs
 from registry import ConfigError, Issue, Registry, instantiate
 
+FORMS = frozenset({"sequential", "graph", "_type_", "_target_"})
 UNKNOWN_KEY = "unknown registry key"
 
 
@@ -57,10 +58,11 @@ def _registry(resolved: ResolvedConfig, known: Registry, issues: list[Issue]) ->
 
 
 def _model_issues(resolved: ResolvedConfig, registry: Registry) -> Sequence[Issue]:
-    if resolved.data.get("model") is None:
-        return ()
+    section = resolved.data.get("model")
+    if section is None or (isinstance(section, Mapping) and len(FORMS & section.keys()) != 1):
+        return ()  # preflight says so
     try:
-        model = build_model(registry, resolved.data["model"])
+        model = build_model(registry, section)
     except ConfigError as error:
         return error.issues
     return post_model_issues(resolved, registry, model.inputs)

@@ -20,6 +20,7 @@ from ftrainer.config import (
     resolve_again,
     validate_preflight,
 )
+from ftrainer.config.sections import PREFIXES
 from ftrainer.functional.capture import TraceError
 from ftrainer.functional.state import Program, StepPolicy
 from ftrainer.model.bridge import blamed
@@ -88,7 +89,7 @@ def unused_parts(resolved: ResolvedConfig, registry: Registry) -> Iterator[Issue
     learner = part(resolved, "learner")
     key = learner.get("_type_") if isinstance(learner, Mapping) else None
     signature = registry.entry(key).signature if isinstance(key, str) and key in registry else None
-    if signature is None or signature.extra is not None:
+    if signature is None or signature.extra is not None or not str(key).startswith(PREFIXES["learner"]):
         return
     for name in LEARNER_PARTS:
         if part(resolved, name) and name not in signature.named():

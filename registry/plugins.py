@@ -35,9 +35,14 @@ def load_plugins(
     issues = import_issues(imports, settings, path)
     if issues:
         raise ConfigError(issues)
-    modules = _modules(imports)
-    for index, module in enumerate(modules):
-        registry = _load(registry, import_module(module, (*path, index)), (*path, index))
+    missing: list[Issue] = []
+    for index, module in enumerate(_modules(imports)):
+        try:
+            registry = _load(registry, import_module(module, (*path, index)), (*path, index))
+        except ConfigError as error:
+            missing += error.issues
+    if missing:
+        raise ConfigError(missing)
     return registry
 
 
@@ -73,7 +78,7 @@ def _load(registry: Registry, module: ModuleType, path: ConfigPath) -> Registry:
         result: Any = register(registry)
     except ConfigError as error:
         raise ConfigError([issue.under(path) for issue in error.issues]) from error
-    except Exception as error:  # foreign code may raise anything
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         raise ConfigError([_failed(module, error, path)]) from error
     if not isinstance(result, Registry):
         raise ConfigError([_no_registry(module, result, path)])
@@ -88,7 +93,7 @@ def _no_register(module: ModuleType, path: ConfigPath) -> Issue:
     )
 
 
-def _failed(module: ModuleType, error: Exception, path: ConfigPath) -> Issue:
+def _failed(module: ModuleType, error: Exception | SystemExit, path: ConfigPath) -> Issue:
     hint = "it takes one argument: `def register(registry): …`" if isinstance(error, TypeError) else None
     return Issue(path=path, problem=f"{module.__name__}.register failed: {told(error)}", hint=hint)
 

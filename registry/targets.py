@@ -49,11 +49,11 @@ def import_module(name: str, path: ConfigPath) -> ModuleType:
         raise ConfigError([issue]) from error
     except (ImportError, SyntaxError) as error:
         raise ConfigError([Issue(path=path, problem=f"importing {name!r} failed: {error}")]) from error
-    except Exception as error:  # foreign code may raise anything
+    except (Exception, SystemExit) as error:  # foreign code may raise anything
         raise ConfigError([Issue(path=path, problem=f"importing {name!r} failed: {told(error)}")]) from error
 
 
-def told(error: Exception) -> str:
+def told(error: Exception | SystemExit) -> str:
     """What foreign code raised, and where.
 
     >>> try:

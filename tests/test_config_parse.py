@@ -157,7 +157,11 @@ def test_an_alias_stands_where_it_is_used_and_remembers_the_anchor() -> None:
         ("a: {<<: 3}\n", [(1, 5, "a.<<: a merge key takes a mapping, or a list of them; found an integer")]),
         ("a:\n\tb: 1\n", [(2, 1, "a tab in the indentation (indent with spaces)")]),
         ("a:\n  b: 1\n  \tc: 2\n", [(3, 3, "a tab in the indentation (indent with spaces)")]),
-        ("a: [1, 2\nb: 3\n", None),
+        (
+            "a: [1, 2\nb: 3\n",
+            [(2, 2, "is no YAML: while parsing a flow sequence, which begins on line 1: did not find")],
+        ),
+        ("a: 1\nb c\nd: 3\n", [(2, 1, "is no YAML: while scanning a simple key: could not find expected ':'")]),
         ("a: 'x\n", None),
         ("a: b: c\n", [(1, 5, "is no YAML: mapping values are not allowed in this context")]),
         ("a: {b: ${c.d}}\n", None),

@@ -73,7 +73,7 @@ def test_wrong_defaults_are_all_named(tmp_path: Path, monkeypatch: pytest.Monkey
         "main.yaml:3:5: defaults[1]: defaults is a list of paths, relative to the file that names them; found",
         "main.yaml:5:5: defaults[3]: cannot be read: is a directory; found '.'",
     )
-    refused("bytes.yaml", "is no UTF-8 text: byte 3 is 0xff")
+    refused("bytes.yaml", "bytes.yaml:1:4: is no UTF-8 text: byte 3 is 0xff")
     refused("gone/away.yaml", "no such file; found 'gone/away.yaml'")
     refused("a\0b.yaml", "cannot be read: embedded null byte")
 
@@ -261,6 +261,20 @@ def test_a_wrong_override_is_shown_in_its_own_text(override: str, column: int, m
     assert issue.where is not None
     assert (issue.where.file, issue.where.column) == ("<override>", column)
     assert issue.where.text == override
+
+
+def test_wrong_overrides_are_told_together() -> None:
+    refused(
+        {"a": {"b": "${c}"}, "l": [1]},
+        "an override has no =",
+        "l[7]: is no index of the list",
+        "a.b: ${c} leads nowhere",
+        overrides=["oops", "l[7]=3", "d=1"],
+    )
+
+
+def test_a_missing_name_is_told_once() -> None:
+    refused({"run": {"seed": 0}, "a": "${run.out_dir}/x"}, "run.name: is required and missing")
 
 
 def test_wrong_overrides_from_python_are_named() -> None:

@@ -172,6 +172,20 @@ def test_build_tells_of_every_issue_at_once(tmp_path: Path) -> None:
     assert issues["data.path"].nearest == (str(tmp_path / "table.csv"),)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "paths"),
+    [
+        ({"learner": {"_type_": "loss.mse"}}, {("learner", "_type_")}),
+        ({"model": {"seqential": {}}}, {("model", "seqential")}),
+        ({"model": {"sequential": {"layers": []}, "graph": {}}}, {("model", "graph")}),
+    ],
+)
+def test_one_mistake_is_one_issue(wrong: dict[str, Any], paths: set[tuple[str, ...]]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(config(**wrong))
+    assert {issue.path for issue in caught.value.issues} == paths
+
+
 def test_evaluate_takes_what_fit_takes_and_predict_takes_numpy() -> None:
     state, data = build(config())
     batches = list(data.batches("val", 0))

@@ -33,12 +33,23 @@ def read_source(path: Path, where: Place | None = None, at: ConfigPath = ()) -> 
         issue = Issue(path=at, problem="no such file", found=repr(_shown(path)), nearest=near, where=mark)
         raise ConfigError([issue]) from error
     except UnicodeDecodeError as error:
-        problem = f"is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}"
-        raise ConfigError([Issue(path=at, problem=problem, found=repr(_shown(path)), where=mark)]) from error
+        raise ConfigError([_no_text(path, error, at)]) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         issue = Issue(path=at, problem=f"cannot be read: {reason.lower()}", found=repr(_shown(path)), where=mark)
         raise ConfigError([issue]) from error
+
+
+def _no_text(path: Path, error: UnicodeDecodeError, at: ConfigPath) -> Issue:
+    """The issue about a file that is no text, at the byte that shows it."""
+    before = error.object[: error.start].decode(errors="replace")
+    source = Source(_shown(path), error.object.decode(errors="replace"))
+    place = Place(source, before.count("\n") + 1, len(before) - before.rfind("\n"))
+    return Issue(
+        path=at,
+        problem=f"is no UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}",
+        where=place.mark(),
+    )
 
 
 def _shown(path: Path) -> str:

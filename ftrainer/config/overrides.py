@@ -55,24 +55,19 @@ def split_path(text: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     return tuple(parts), tuple(columns)
 
 
-def read_overrides(given: Mapping[str, Any] | Sequence[str]) -> list[Override]:
-    """Overrides as they were given.
-
-    Raises:
-        ConfigError: with the issues of all of them.
-    """
+def read_overrides(given: Mapping[str, Any] | Sequence[str], issues: list[Issue]) -> list[Override]:
+    """Overrides as they were given; `issues` receives what is wrong with those that are left out."""
     read = (
         [_from_pair(name, value) for name, value in given.items()]
         if isinstance(given, Mapping)
         else map(_from_text, given)
     )
     overrides: list[Override] = []
-    issues: list[Issue] = []
     for result in read:
-        issues += [result] if isinstance(result, Issue) else directive_issues(result.node, result.path)
-        overrides += [] if isinstance(result, Issue) else [result]
-    if issues:
-        raise ConfigError(issues)
+        wrong = [result] if isinstance(result, Issue) else [*directive_issues(result.node, result.path)]
+        issues += wrong
+        if isinstance(result, Override) and not wrong:
+            overrides.append(result)
     return overrides
 
 
@@ -133,17 +128,10 @@ def _moved(node: Node, source: Source, columns: int) -> Node:
     )
 
 
-def apply_overrides(root: Node, overrides: Sequence[Override]) -> Node:
-    """The tree with every override laid over it.
-
-    Raises:
-        ConfigError: a path runs through a scalar, or past the end of a list.
-    """
-    issues: list[Issue] = []
+def apply_overrides(root: Node, overrides: Sequence[Override], issues: list[Issue]) -> Node:
+    """The tree with every override laid over it; `issues` receives paths through scalars and past the end of lists."""
     for override in overrides:
         root = _put(root, override, 0, issues)
-    if issues:
-        raise ConfigError(issues)
     return root
 
 

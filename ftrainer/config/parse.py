@@ -18,6 +18,9 @@ from .scalars import read_plain, read_tagged
 LOADER: Any = getattr(yaml, "CLoader", yaml.Loader)
 """The C scanner is several times as fast; both give the same places, and neither constructs anything here."""
 
+UNCOLONED = "could not find expected ':'"
+"""Said of the line after the one that lacks it."""
+
 _TABBED = re.compile(r"^ *\t")
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq", "!", None)
 
@@ -58,13 +61,15 @@ def _events(source: Source) -> Iterator[Any]:
 
 
 def _syntax_issue(source: Source, error: yaml.MarkedYAMLError) -> Issue:
-    mark = error.problem_mark or error.context_mark
+    began = error.context_mark
+    mark = began if began and error.problem == UNCOLONED else error.problem_mark or began
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     text = source.line(line)
     if _TABBED.match(text):
         problem, hint = "a tab in the indentation", "indent with spaces"
         return Issue(problem=problem, hint=hint, where=Place(source, line, text.index("\t") + 1).mark())
-    about = f" {error.context}:" if error.context else ""
+    since = f", which begins on line {began.line + 1}" if began and mark and began.line != mark.line else ""
+    about = f" {error.context}{since}:" if error.context else ""
     hint_text = 'inside { } and [ ] write "${…}" in quotes' if "${" in text else None
     return Issue(
         problem=f"is no YAML:{about} {error.problem}", hint=hint_text, where=Place(source, line, column).mark()

@@ -60,8 +60,8 @@ def resolve(
         ConfigError: what is wrong leaves nothing to check: no YAML, a missing file, a bad `_merge_` or template.
     """
     issues: list[Issue] = []
-    given = read_overrides(overrides)
-    merged = apply_overrides(_merged(_layers(source, issues)), given)
+    given = read_overrides(overrides, issues)
+    merged = apply_overrides(_merged(_layers(source, issues), issues), given, issues)
     resolved, found = _finished(merged, None if isinstance(source, Mapping) else str(source), environ)
     return resolved, (*issues, *found)
 
@@ -78,9 +78,10 @@ def resolve_again(
     Raises:
         ConfigError: with everything that is wrong.
     """
-    merged = apply_overrides(resolved.merged, read_overrides(overrides))
-    changed, issues = _finished(merged, resolved.file, environ)
-    if issues:
+    issues: list[Issue] = []
+    merged = apply_overrides(resolved.merged, read_overrides(overrides, issues), issues)
+    changed, found = _finished(merged, resolved.file, environ)
+    if issues := [*issues, *found]:
         raise ConfigError(issues)
     return changed
 
@@ -97,17 +98,21 @@ def _finished(
     return resolved, tuple(_name_first(resolved, found))
 
 
-def _merged(stack: list[Node]) -> Node:
+def _merged(stack: list[Node], before: list[Issue]) -> Node:
     issues: list[Issue] = []
     root = reduce(lambda base, over: merge(base, over, (), issues), stack)
     if issues:
-        raise ConfigError(issues)
+        raise ConfigError([*before, *issues])
     return root
 
 
 def _name_first(resolved: ResolvedConfig, issues: list[Issue]) -> list[Issue]:
     """The issues of interpolation; where `run.name` is missing that is the one to name, and not all who refer to it."""
-    others = [issue for issue in issues if not issue.problem.startswith("${run.name} leads nowhere")]
+    nowhere = (
+        "${run.name} leads nowhere: run has no 'name'",
+        "${run.out_dir} leads nowhere",
+    )  # which has the name in it
+    others = [issue for issue in issues if not issue.problem.startswith(nowhere)]
     if len(others) == len(issues):
         return issues
     return [resolved.locate(Issue(path=("run", "name"), problem="is required and missing", at="key")), *others]
