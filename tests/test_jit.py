@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import attrs
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from numpy.random import rand
+from torch import Tensor, nn
 
 from ftrainer.components.optim.sgd import SGD
 from ftrainer.deps import inductor
@@ -101,6 +106,41 @@ def test_an_unkeyed_draw_is_refused() -> None:
 
     with pytest.raises(TraceError, match="draws random numbers that no key governs"):
         jit(noisy, backend="trace")(torch.zeros(2))
+
+
+RNG = np.random.default_rng(0)
+
+
+class Held(nn.Module):
+    """Draws as `draw` says, from what it holds."""
+
+    def __init__(self, draw: Callable[[Any], float], rng: Any = None):
+        super().__init__()
+        self.draw, self.rng = draw, rng
+
+    def forward(self, x: Any) -> Any:
+        return x * self.draw(self.rng)
+
+
+@pytest.mark.parametrize(
+    ("module", "kind"),
+    [
+        (Held(lambda rng: rng.random(), np.random.default_rng(1)), r"numpy\.random\.PCG64"),
+        (Held(lambda rng: rng.rand(), np.random.RandomState(1)), r"numpy\.random\.MT19937"),
+        (Held(lambda rng: rng.random(), Random(1)), r"random\.Random"),
+        (Held(lambda _: RNG.random()), r"numpy\.random\.PCG64"),
+        (Held(lambda _: rand()), r"numpy\.random\.MT19937"),
+        (Held(functools.partial(lambda rng, _: rng.normal(), RNG)), r"numpy\.random\.PCG64"),
+    ],
+)
+def test_a_generator_that_code_holds_is_refused_where_it_drew(module: nn.Module, kind: str) -> None:
+    with pytest.raises(TraceError, match=rf"draws from a generator of its own \({kind}\).*\n.*compile: eager"):
+        jit(module, backend="trace")(torch.ones(2))
+
+
+def test_a_generator_that_does_not_draw_in_the_step_is_no_matter() -> None:
+    module = Held(lambda rng: 2.0, RNG)
+    assert jit(module, backend="trace")(torch.ones(2)).tolist() == [2, 2]
 
 
 def test_an_unknown_backend_is_refused() -> None:

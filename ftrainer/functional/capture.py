@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from ftrainer.deps import dynamo, make_fx
 
+from . import generators
 from .numbers import as_tensors, taken
 from .products import large_products
 from .redirect import nondeterministic_ops
@@ -32,12 +33,18 @@ def capture(flat: Flat, tensors: Sequence[Tensor], name: str) -> fx.GraphModule:
     Code that branches on a tensor's value unless it knows that it is being captured gets a second try in which it
     is told. Otherwise it is not told, so that what is captured is what runs without capturing.
     """
+    known = generators.states(flat)
     try:
         graph = make_fx.trace(flat, tensors)
     except RuntimeError as error:
         graph = capture_declared(flat, tensors, name, untraceable(error, name))
     if unkeyed := nondeterministic_ops(graph):
         raise TraceError(f"{name} draws random numbers that no key governs: {', '.join(unkeyed)}")
+    if drew := generators.moved(known):
+        raise TraceError(
+            f"{name} draws from a generator of its own ({', '.join(drew)}), of which a trace would keep the numbers.\n"
+            "  Draw with torch.rand or torch.randn, which the key governs, or set `run.compile: eager`."
+        )
     return large_products(as_tensors(graph))
 
 

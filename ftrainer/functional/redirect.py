@@ -168,7 +168,7 @@ def redirect(key: Tensor | None) -> Iterator[None]:
     The n-th draw uses `fold_in(key, n)`, counted anew at each entry, so a step that is wrapped so is a pure function.
     Other threads draw as ever. Blocks nest: the innermost one counts. Functions that were imported by name before the
     block, as `from torch import rand` does, are out of reach; `nondeterministic_ops` finds what they left in a graph.
-    Out of reach, and never found, is a generator object of NumPy's or Python's: a trace keeps the number that it gave.
+    Out of reach too is a generator object of NumPy's or Python's; `generators` finds it where it drew during a trace.
     `Tensor.numpy` works inside on tensors that `torch.func.grad` looks at, as it does on any that want no gradient.
     Under `vmap` over keys, what is drawn in place into a tensor that all members share is an error of `vmap`'s.
 
