@@ -29,7 +29,7 @@ from ftrainer.config import (
 from ftrainer.engine.accelerator import check_backend, check_precision, pick_device, to_device
 from ftrainer.engine.loop import iterate
 from ftrainer.engine.position import Clock, run_clock
-from ftrainer.engine.reactions import check_watched
+from ftrainer.engine.reactions import check_saving, check_watched
 from ftrainer.engine.recorded import facts, recorded
 from ftrainer.engine.replicas import stacked
 from ftrainer.engine.resume import checkpoint_directories, cursor_at, locate, restore, why_finished
@@ -187,6 +187,7 @@ def start(experiment: Experiment, cursor: Mapping[str, Any] = MappingProxyType({
         with located(experiment.resolved, "data"):
             data = experiment.data.open(seed=program.run.seed, device=device)
         check_watched(program, data)
+        check_saving(program)
         clock = run_clock(program, data, cursor)
         state = settled(first_state(planned_program(program, clock), data, clock), clock)
         check_evaluators(state, experiment.resolved)

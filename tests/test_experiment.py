@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -119,6 +120,12 @@ def test_a_loss_that_is_not_one_number_is_refused_where_it_stands(compile: str, 
             {"loss.fn._type_": "nn.CrossEntropyLoss", "data.y_shape": []},
             r"^loss: the loss fails: RuntimeError: .*; found outputs float32 \(8, 2\), target 'y' float32 \(8,\)$",
         ),
+        ({"metrics": [{"_type_": "metric.mae", "pred_path": "a"}]}, r"^metrics\[0\].pred_path: no 'a' here"),
+        (
+            {"callbacks": [{"_type_": "cb.model_checkpoint", "save_dir": "/dev/null/x"}]},
+            r"^callbacks\[0\].save_dir: /dev/null is",
+        ),
+        ({"run.out_dir": " "}, r"^run.out_dir: must be a directory; found ' '$"),
         (
             {"loss": {"_merge_": "replace", "_value_": {"_type_": "loss.cross_entropy"}}, "data.y_shape": []},
             r"^loss.target_path: .*floats are probabilities",
@@ -214,6 +221,18 @@ def test_accumulation_trains_as_one_big_batch_would() -> None:
     a, b = fit(one, [whole]), fit(four, batches)
     assert int(b.step) == 2
     torch.testing.assert_close(a.params, b.params, rtol=0, atol=1e-12)
+
+
+def test_fp64_takes_data_that_is_float64_and_without_it_the_error_says_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    np.savez(tmp_path / "d.npz", x=torch.randn(9, 3).double().numpy(), y=torch.randn(9, 2).double().numpy())
+    data = {"_type_": "data.arrays", "files": str(tmp_path / "d.npz"), "batch_size": 3}
+    with pytest.raises(
+        ConfigError, match=r"same dtype.*\(data keep the dtype of their file: .*`run.precision: fp64`\)"
+    ):
+        build(config(data=data))
+    state, opened = build(config(data=data), {"run.precision": "fp64"})
+    assert int(fit(state, opened).step) == 9
 
 
 def test_fp64_computes_in_float64() -> None:

@@ -189,6 +189,8 @@ def test_torchs_defaults_hold_for_what_is_left_out() -> None:
 
 WRONG_TORCH: list[tuple[dict[str, Any], str]] = [
     ({"type": "optim_cls.AdamX"}, r"type: unknown optimizer; found 'optim_cls.AdamX'; .*did you mean 'optim_cls.Adam"),
+    ({"type": "AdamW"}, r"type: unknown optimizer; found 'AdamW'; .*did you mean 'optim_cls.AdamW'"),
+    ({"type": "optim_cls.AdamW", "kwargs": {"lr": "1e-3"}}, r"kwargs.lr: has the wrong type; .*; expected a number$"),
     ({"type": "optim_cls.LBFGS"}, r"type: torch.optim.LBFGS has no equal here: it evaluates the loss several times"),
     ({"type": "optim_cls.ASGD"}, r"use optim.sgd with the learner's ema_decay"),
     ({"type": "optim_cls.Rprop"}, r"use optim.lion or optim.rmsprop"),

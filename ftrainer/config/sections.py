@@ -44,6 +44,8 @@ class RunSettings:
     def __attrs_post_init__(self) -> None:
         if not self.name.strip() or "/" in self.name or "\0" in self.name:
             raise invalid("must be a name without slashes", "name", found=repr(self.name))
+        if not self.out_dir.strip() or "\0" in self.out_dir:
+            raise invalid("must be a directory", "out_dir", found=repr(self.out_dir))
         if not 0 <= self.seed < 2**63:
             raise invalid("must lie between 0 and 2**63 - 1", "seed", found=str(self.seed))
 

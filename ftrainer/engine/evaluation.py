@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ftrainer.components.base import Batch, Metric
 from ftrainer.functional import pytree
+from ftrainer.model.bridge import under
 
 
 def evaluate_split(
@@ -30,15 +31,20 @@ def evaluate_split(
 
 
 def summarise(results: Sequence[dict[str, Any]], metrics: Sequence[Metric] = ()) -> dict[str, float]:
-    """The figures of a split from what a learner's `evaluate` gave for each of its batches."""
+    """The figures of a split from what a learner's `evaluate` gave for each of its batches.
+
+    Raises:
+        ConfigError: a metric refuses what the model gives, or what it is compared with.
+    """
     if not results:
         return {}
     counts = torch.stack([torch.as_tensor(r["count"], dtype=torch.float64) for r in results]).cpu()
     figures = {name: mean(results, name, counts) for name in results[0] if name not in ("count", "examples")}
     if metrics:
         outputs, targets = collected([r["examples"] for r in results])
-        for metric in metrics:
-            figures |= {name: float(value) for name, value in metric.compute(outputs, targets).items()}
+        for index, metric in enumerate(metrics):
+            with under(("metrics", index)):
+                figures |= {name: float(value) for name, value in metric.compute(outputs, targets).items()}
     return figures
 
 

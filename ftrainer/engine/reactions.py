@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -64,6 +66,29 @@ def check_watched(program: Program, data: Data) -> None:
             )
     if issues:
         raise ConfigError(issues)
+
+
+def check_saving(program: Program) -> None:
+    """See that callbacks can save where they want to.
+
+    Raises:
+        ConfigError: a `save_dir` is a file, or lies below one or where nothing may be written.
+    """
+    issues = []
+    for path, callback in reacting(program):
+        chosen = getattr(callback, "save_dir", None)
+        if isinstance(chosen, str) and (reason := why_closed(Path(chosen))):
+            issues.append(Issue(path=(*path, "save_dir"), problem=reason, found=chosen))
+    if issues:
+        raise ConfigError(issues)
+
+
+def why_closed(folder: Path) -> str | None:
+    """Why a directory cannot be made or written to; None where it can."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        return f"{there} is no directory"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"{there} may not be written to"
 
 
 class Reactions:

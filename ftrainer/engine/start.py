@@ -37,7 +37,7 @@ def initial_state(program: Program, data: Data, statistics: Mapping[str, Any] | 
     """
     device, precision = pick_device(program.run.device), program.policy.precision
     example = next(iter(data.batches("train", 0)))
-    key, on_cpu = random.key(program.run.seed), to_device(example, torch.device("cpu"))
+    key, on_cpu = random.key(program.run.seed), as_drawn(to_device(example, torch.device("cpu")), precision)
     state = program.learner.init(key, on_cpu, LazyStatistics(data) if statistics is None else statistics)
     state = to_device(attrs.evolve(state, program=program), device, precision)
     if hasattr(program.learner, "check"):
@@ -46,6 +46,15 @@ def initial_state(program: Program, data: Data, statistics: Mapping[str, Any] | 
     if program.trainer.grad_accum_steps == 1:
         return state
     return step.with_accumulator(state, to_device(example, device, precision))
+
+
+def as_drawn(example: Any, precision: str) -> Any:
+    """An example for weights as they are drawn, in float32: under `fp64` they are widened afterwards."""
+
+    def narrowed(leaf: Any) -> Any:
+        return leaf.float() if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float64 else leaf
+
+    return pytree.map(narrowed, example) if precision == "fp64" else example
 
 
 def planned_program(program: Program, clock: Clock) -> Program:

@@ -26,6 +26,9 @@ FAILURES = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, As
 UNTRACED = "write the branch with torch.where and keep numbers as tensors, or set `run.compile: eager`"
 
 
+HALF_FIT = "data keep the dtype of their file: store inputs as float32, or train float64 with `run.precision: fp64`"
+
+
 class Culprit(NamedTuple):
     """What was running: a layer or a node, its place, its arguments and the shape it takes."""
 
@@ -55,7 +58,7 @@ def complaint(error: BaseException, culprit: Culprit) -> Issue:
     if problem is None and wants_value(error):
         problem, hint = f"{culprit.label} cannot be traced: {untraced(error)} asks for the value of a tensor", UNTRACED
     elif problem is None:
-        problem = f"{culprit.label} fails: {first_line(error)}"
+        problem, hint = f"{culprit.label} fails: {first_line(error)}", HALF_FIT if "same dtype" in str(error) else hint
     found = ", ".join(map(describe, culprit.inputs)) or "no arguments"
     return Issue(path=culprit.path, problem=problem, found=found, expected=culprit.expected, hint=hint)
 

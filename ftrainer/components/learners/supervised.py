@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ftrainer.components.base import IO, Batch, Loss, Metric, Model, Schedule
-from ftrainer.components.losses.trial import try_loss
+from ftrainer.components.losses.trial import try_loss, try_metrics
 from ftrainer.components.optim.scheduled import scheduled
 from ftrainer.functional import step
 from ftrainer.functional.phases import Aux, Phase, Track, Transform
@@ -47,16 +47,18 @@ class Supervised:
         return step.init_state(self, key, {"model": params}, {"model": buffers})
 
     def check(self, state: TrainState, batch: Batch) -> None:
-        """Compute the loss of one batch once, forward only.
+        """Compute the loss of one batch once, forward only, and the metrics.
 
         Raises:
-            ConfigError: it cannot be computed, or is not one number.
+            ConfigError: the loss cannot be computed, or is not one number; a metric refuses outputs or targets.
         """
         (phase,), mask = self.phases(), sample_mask(batch)
         with torch.no_grad(), redirect(state.key), autocast(state.program.policy.precision, state.step.device.type):
             params, buffers = state.params["model"], state.buffers["model"]
             outputs, _ = self.model.apply(params, buffers, self.io.inputs(batch), state.key, train=True)
-            step.check_scalar(phase, try_loss(self.loss, outputs, self.io.targets(batch), mask))
+            targets = self.io.targets(batch)
+            step.check_scalar(phase, try_loss(self.loss, outputs, targets, mask))
+            try_metrics(self.metrics, outputs, targets)
 
     def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Tensor]]:
         """One optimizer step."""

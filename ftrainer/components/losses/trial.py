@@ -1,14 +1,16 @@
-"""One trial of a loss before training: does it take the model's outputs and the data's targets?"""
+"""One trial of loss and metrics before training: do they take the model's outputs and the data's targets?"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
 
-from ftrainer.components.base import Loss
+from ftrainer.components.base import Loss, Metric
 from ftrainer.model.blame import FAILURES, describe, first_line
+from ftrainer.model.bridge import under
 from registry.issue import ConfigError, Issue
 
 AT = ("loss",)
@@ -39,6 +41,17 @@ them in the model or the data)
         given = [f"outputs {_told(outputs)}", *(f"target {name!r} {_told(part)}" for name, part in targets.items())]
         issue = Issue(path=AT, problem=f"the loss fails: {first_line(error)}", found=", ".join(given))
         raise ConfigError([issue]) from error
+
+
+def try_metrics(metrics: Sequence[Metric], outputs: Any, targets: Mapping[str, Any]) -> None:
+    """Compute metrics of one batch. What else than a ConfigError one raises may be for want of examples, and passes.
+
+    Raises:
+        ConfigError: a metric refuses what it was given.
+    """
+    for index, metric in enumerate(metrics):
+        with under(("metrics", index)), suppress(*FAILURES):
+            metric.compute(outputs, targets)
 
 
 def _told(part: Any) -> str:

@@ -99,7 +99,8 @@ def optimizer_class(type: str) -> tuple[str, Callable[..., Any]]:
     known = {f"optim_cls.{name}": name for name in (*NATIVE, *REFUSED)}
     if type not in known:
         expected = "optim_cls.<class of torch.optim>"
-        raise invalid("unknown optimizer", "type", found=repr(type), expected=expected, nearest=nearest(type, known))
+        near = nearest(type if type.startswith("optim_cls.") else f"optim_cls.{type}", known)
+        raise invalid("unknown optimizer", "type", found=repr(type), expected=expected, nearest=near)
     name = known[type]
     if name in REFUSED:
         raise invalid(f"torch.optim.{name} has no equal here: {REFUSED[name]}", "type", found=repr(type))
@@ -123,10 +124,17 @@ def bound(cls: Callable[..., Any], args: Any, kwargs: Any) -> dict[str, Any]:
         if k not in parameters
     ]
     issues += [Issue(path=("kwargs", k), at="key", problem="given in args too") for k in kwargs if k in taken]
-    issues = issues or [*argument_issues(cls, args, kwargs, supplied=("params",))]
+    issues = issues or [_in_numbers(issue) for issue in argument_issues(cls, args, kwargs, supplied=("params",))]
     if issues:
         raise ConfigError(issues)
     return {**{k: p.default for k, p in parameters.items()}, **taken, **kwargs}
+
+
+def _in_numbers(issue: Issue) -> Issue:
+    """The issue without the tensors that torch's annotations allow and a configuration cannot hold."""
+    return attrs.evolve(
+        issue, expected=issue.expected and issue.expected.replace(" or Tensor (a spec with _type_)", "")
+    )
 
 
 def refuse_untranslated(given: Mapping[str, Any], fields: set[str], cls: Callable[..., Any]) -> None:
