@@ -213,6 +213,20 @@ def test_attention_drops_weights_of_torch_attention(mask: str) -> None:
     assert torch.equal(under(None, lambda: attend(0.0)), attend(0.0))
 
 
+@pytest.mark.parametrize("masked", [False, -torch.inf])
+def test_attention_of_a_row_that_sees_nothing_is_zero_as_torchs(masked: Any) -> None:
+    mask = torch.full((6, 6), True if masked is False else 0.0).tril()
+    mask[2] = masked
+
+    def attended(x: Tensor) -> Tensor:
+        return under(key(0), lambda: F.scaled_dot_product_attention(x, x, x, attn_mask=mask, dropout_p=0.2))
+
+    assert (attended(Q)[..., 2, :] == 0).all()
+    assert grad(lambda x: attended(x).sum())(Q).isfinite().all()
+    with pytest.raises(ValueError, match="scaled_dot_product_attention takes attn_mask or is_causal, not both"):
+        under(key(0), lambda: F.scaled_dot_product_attention(Q, Q, Q, mask, 0.2, True))
+
+
 def test_grouped_attention() -> None:
     kv = Q[:, :2]
     ours = under(key(0), lambda: F.scaled_dot_product_attention(Q, kv, kv, dropout_p=1e-9, enable_gqa=True))

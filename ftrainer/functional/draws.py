@@ -86,19 +86,31 @@ def attention(
     call: Call, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
 ) -> Tensor:  # fmt: skip
-    """`F.scaled_dot_product_attention`: the original where nothing is dropped, else its mathematics written out."""
+    """`F.scaled_dot_product_attention`: the original where nothing is dropped, else its mathematics written out.
+
+    Raises:
+        ValueError: `attn_mask` and `is_causal` are both given.
+    """
     if not dropout_p:
         return call.original(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+    if is_causal and attn_mask is not None:
+        raise ValueError(f"{call.title} takes attn_mask or is_causal, not both")
     scores = query @ key.transpose(-2, -1) * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
         attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if attn_mask is not None:
         scores = torch.where(attn_mask, scores, -math.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    weights = scores.softmax(-1)
+    weights = _softmax(scores) if attn_mask is not None else scores.softmax(-1)
     return _scaled(weights, random.bernoulli(call.key(), 1 - dropout_p, weights.shape), dropout_p) @ value
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Over the last dimension, as torch's attention has it: zeros where all is masked, instead of NaN."""
+    nowhere = (scores == -math.inf).all(-1, keepdim=True)
+    return torch.where(nowhere, 0.0, torch.where(nowhere, 0.0, scores).softmax(-1))
 
 
 def rrelu(
