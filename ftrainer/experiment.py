@@ -12,7 +12,8 @@ from typing import Any
 import attrs
 import torch
 
-from ftrainer.components.base import Data
+from ftrainer.components.base import Data, DataSpec
+from ftrainer.components.data.extras import MissingPackage
 from ftrainer.components.loggers.csv import CsvLogger
 from ftrainer.components.loggers.curves import Curves
 from ftrainer.components.loggers.jsonl import JsonLines
@@ -27,9 +28,10 @@ from ftrainer.config import (
     validate_preflight,
 )
 from ftrainer.engine.accelerator import check_backend, check_precision, pick_device, to_device
+from ftrainer.engine.inference import first_figures
 from ftrainer.engine.loop import iterate
 from ftrainer.engine.position import Clock, run_clock
-from ftrainer.engine.reactions import check_saving, check_watched
+from ftrainer.engine.reactions import check_reported, check_saving, check_watched
 from ftrainer.engine.recorded import facts, recorded
 from ftrainer.engine.replicas import stacked
 from ftrainer.engine.resume import checkpoint_directories, cursor_at, locate, restore, why_finished
@@ -185,13 +187,26 @@ def start(experiment: Experiment, cursor: Mapping[str, Any] = MappingProxyType({
         check_precision(program.run.precision, program.trainer.guard, device)
         check_backend(program.run.compile, device)
         with located(experiment.resolved, "data"):
-            data = experiment.data.open(seed=program.run.seed, device=device)
+            data = opened(experiment.data, program.run.seed, device)
         check_watched(program, data)
         check_saving(program)
         clock = run_clock(program, data, cursor)
         state = settled(first_state(planned_program(program, clock), data, clock), clock)
         check_evaluators(state, experiment.resolved)
+        check_reported(program, lambda: first_figures(state, data))
         return state, data
+
+
+def opened(spec: DataSpec, seed: int, device: torch.device) -> Data:
+    """The data of a spec.
+
+    Raises:
+        ConfigError: they do not suit the spec, or a package that reads them is not installed.
+    """
+    try:
+        return spec.open(seed=seed, device=device)
+    except MissingPackage as error:
+        raise invalid(str(error)) from error
 
 
 def architecture(cfg: Config, overrides: Overrides = None) -> str:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import ftrainer
 from ftrainer import ConfigError, build, builtin_registry, evaluate, fit, predict, run_experiment, to_module
 from ftrainer.api import MemoryData
+from ftrainer.components.data.extras import require
 from ftrainer.experiment import architecture
 from ftrainer.functional import pytree
 from registry import component
@@ -124,6 +125,10 @@ def test_a_loss_that_is_not_one_number_is_refused_where_it_stands(compile: str, 
         (
             {"callbacks": [{"_type_": "cb.model_checkpoint", "save_dir": "/dev/null/x"}]},
             r"^callbacks\[0\].save_dir: /dev/null is",
+        ),
+        (
+            {"callbacks": [{"_type_": "cb.early_stopping", "monitor": "val_loss"}]},
+            r"^callbacks\[0\].monitor: no such figure is logged; found 'val_loss'; expected one of val/loss",
         ),
         ({"run.out_dir": " "}, r"^run.out_dir: must be a directory; found ' '$"),
         (
@@ -274,6 +279,18 @@ def test_a_second_run_into_the_same_directory_is_refused(tmp_path: Path) -> None
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == before
     run_experiment(config(), overrides | {"trainer.max_steps": 1}, overwrite=True)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_data_that_lack_a_package_say_which_extra() -> None:
+    @component
+    class Lacking:
+        def open(self, *, seed: int, device: Any) -> MemoryData:
+            require("no_such_package", extra="rl", by="data.lacking")
+            raise AssertionError("unreachable")
+
+    registry = builtin_registry().register("data.lacking", Lacking)
+    with pytest.raises(ConfigError, match=r"^data: data.lacking needs the package 'no_such_package': pip install 'ftr"):
+        build(config(data={"_type_": "data.lacking"}), registry=registry)
 
 
 def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -65,14 +65,14 @@ def test_each_member_of_a_stack_has_its_own() -> None:
 
 
 def test_a_figure_that_nobody_logs_is_named_with_those_that_are(tmp_path: Path) -> None:
-    state, data = build(falling(), {"scheduler.monitor": "val/los"})
     with pytest.raises(ConfigError, match=r"scheduler\.monitor: no such figure is logged; found 'val/los'.*val/loss"):
-        fit(state, data)
+        build(falling(), {"scheduler.monitor": "val/los"})
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(falling() | {"run": {"name": "x", "out_dir": str(tmp_path / "run")}}))
     with pytest.raises(ConfigError) as caught:
         run_experiment(path, {"scheduler.monitor": "val/los"})
     assert caught.value.issues[0].where is not None
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -260,4 +260,4 @@ def _io(io: Any, model_inputs: Sequence[str]) -> Iterator[Issue]:
 def _scheduler(scheduler: Any) -> Iterator[Issue]:
     if isinstance(scheduler, Mapping) and scheduler.get("interval") == "metric" and not scheduler.get("monitor"):
         problem = "a scheduler with interval: metric needs the name of a metric to monitor"
-        yield Issue(path=("scheduler", "monitor"), problem=problem, expected="for instance monitor: val_loss")
+        yield Issue(path=("scheduler", "monitor"), problem=problem, expected="for instance monitor: val/loss")

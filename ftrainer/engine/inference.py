@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ftrainer.components.base import Data
 from ftrainer.components.data.adapt import as_data
+from ftrainer.functional.replicate import member
 from ftrainer.functional.state import TrainState, with_hyper
 
 from .accelerator import to_device
@@ -36,6 +38,15 @@ def evaluate(state: TrainState, data: Any, split: str | None = None) -> dict[str
     batches = (to_device(batch, state.step.device, policy.precision) for batch in whole.batches(split, 0))
     with torch.no_grad():
         return evaluate_split(lambda batch: judge(state, batch), batches, state.program.learner.metrics)
+
+
+def first_figures(state: TrainState, data: Data) -> dict[str, float]:
+    """What validation will report, by the first batch of it; a stack's first member speaks for all."""
+    one = member(state, 0) if state.program.members else state
+    policy = one.program.policy
+    batch = to_device(next(iter(data.batches("val", 0))), one.step.device, policy.precision)
+    with torch.no_grad():
+        return evaluate_split(lambda batch: judge(one, batch), [batch], one.program.learner.metrics)
 
 
 def predict(state: TrainState, inputs: Mapping[str, Any] | Tensor | np.ndarray) -> Any:

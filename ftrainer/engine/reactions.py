@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ftrainer.components.base import Callback, Data
-from ftrainer.components.callbacks.monitor import split_and_name
+from ftrainer.components.callbacks.monitor import refuse_unknown, split_and_name
 from ftrainer.components.callbacks.observer import observers
 from ftrainer.functional.events import Action, Event, Save
 from ftrainer.functional.state import Program
@@ -66,6 +66,35 @@ def check_watched(program: Program, data: Data) -> None:
             )
     if issues:
         raise ConfigError(issues)
+
+
+def check_reported(program: Program, figures: Callable[[], Mapping[str, float]]) -> None:
+    """See that what is watched in validation will be among its figures.
+
+    Args:
+        program: whose callbacks and schedule may watch something.
+        figures: what validation reports; asked for only where somebody watches it.
+
+    Raises:
+        ConfigError: there is no such figure.
+    """
+    watching = [(path, monitor) for path, callback in reacting(program) if (monitor := watched_in_val(callback))]
+    if not watching:
+        return
+    reported, issues = figures(), []
+    for path, monitor in watching:
+        try:
+            refuse_unknown(monitor, reported)
+        except ConfigError as error:
+            issues += [issue.under(path) for issue in error.issues]
+    if issues:
+        raise ConfigError(issues)
+
+
+def watched_in_val(callback: Callback) -> str | None:
+    """The figure of validation that a callback watches."""
+    monitor = getattr(callback, "monitor", None)
+    return monitor if isinstance(monitor, str) and split_and_name(monitor)[0] == "val" else None
 
 
 def check_saving(program: Program) -> None:

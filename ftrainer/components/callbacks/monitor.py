@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from ftrainer.functional.events import Logged, Validated
@@ -30,12 +31,22 @@ def reading(monitor: str, event: Any) -> float | None:
     split, name = split_and_name(monitor)
     if not isinstance(event, Logged | Validated) or event.split != split:
         return None
-    if name in event.metrics:
-        return float(event.metrics[name])
-    # Several evaluators report one by one, each with its own name before the slash.
-    if _group(name) not in {_group(other) for other in event.metrics}:
-        return None
-    logged = [f"{split}/{other}" for other in event.metrics]
+    refuse_unknown(monitor, event.metrics)
+    return float(event.metrics[name]) if name in event.metrics else None
+
+
+def refuse_unknown(monitor: str, metrics: Mapping[str, Any]) -> None:
+    """Raise where figures were told of the kind that is monitored, and not this one.
+
+    Several evaluators report one by one, each with its own name before the slash.
+
+    Raises:
+        ConfigError: the name is not among them.
+    """
+    split, name = split_and_name(monitor)
+    if name in metrics or _group(name) not in {_group(other) for other in metrics}:
+        return
+    logged = [f"{split}/{other}" for other in metrics]
     raise invalid(
         "no such figure is logged", "monitor", found=repr(monitor), expected="one of " + ", ".join(logged),
         nearest=nearest(f"{split}/{name}", logged),

@@ -6,6 +6,10 @@ import importlib
 from types import ModuleType
 
 
+class MissingPackage(ModuleNotFoundError):
+    """A package that an extra installs is not there; the message says which extra."""
+
+
 def require(module: str, *, extra: str, by: str) -> ModuleType:
     """An optional package.
 
@@ -15,13 +19,13 @@ def require(module: str, *, extra: str, by: str) -> ModuleType:
         by: who needs it, as the user named it.
 
     Raises:
-        ModuleNotFoundError: it is not installed; the message names the extra.
+        MissingPackage: it is not installed; the message names the extra.
 
-    >>> require("h6py", extra="rl", by="data.hdf5_episodes")
+    >>> require("h6py", extra="rl", by="data.hdf5")
     Traceback (most recent call last):
-    ModuleNotFoundError: data.hdf5_episodes needs the package 'h6py': pip install 'ftrainer[rl]'
+    ftrainer.components.data.extras.MissingPackage: data.hdf5 needs the package 'h6py': pip install 'ftrainer[rl]'
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{by} needs the package {module!r}: pip install 'ftrainer[{extra}]'") from error
+        raise MissingPackage(f"{by} needs the package {module!r}: pip install 'ftrainer[{extra}]'") from error
