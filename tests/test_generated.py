@@ -82,6 +82,36 @@ def test_damaged_code_is_noticed_and_compiled_anew(
     assert "cannot be used" not in caplog.text
 
 
+@pytest.mark.parametrize("content", ["[]", "null", "{}", '{"call.py": "0"}', "\\xff"])
+def test_a_table_of_contents_that_is_none_is_noticed(tmp_path: Path, content: str) -> None:
+    for name, text in {"call.py": "def call(inputs): ...", "contents.json": content}.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError):  # noqa: PT011  (JSON's own, or ours)
+        generated.load(tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FTRAINER_CACHE", str(tmp_path / "file" / "cache"))
+    with caplog.at_level(logging.WARNING, "ftrainer.jit"):
+        found = compiled()
+    assert "the compiled code cannot be stored: " in caplog.text
+    torch.testing.assert_close(found, layer(X, W))
+
+
+def test_without_a_compiler_the_graph_is_replayed(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inductor.why_not.cache_clear()
+    try:
+        with torch._inductor.config.patch({"cpp.cxx": ("no-compiler",)}):
+            found = compiled()
+    finally:
+        inductor.why_not.cache_clear()
+    assert "layer runs on the backend trace: no C++ compiler was found" in caplog.text
+    torch.testing.assert_close(found, layer(X, W))
+
+
 def test_results_are_the_callers_own(cache: Path) -> None:
     step = jit(layer, backend="inductor")
     kept = step(X, W)

@@ -29,7 +29,7 @@ Call = Callable[[list[Tensor]], Sequence[Tensor]]
 """Takes the inputs in a list, which it empties."""
 
 INDUCTOR = "torch._inductor"
-SOURCE, CONTENTS, LIBRARY = "call.py", "contents.json", ".so"
+SOURCE, OPERATORS, CONTENTS, LIBRARY = "call.py", "operators.json", "contents.json", ".so"
 EXTERN = "extern_kernels"
 """The name under which generated code reaches operators that are not generated."""
 
@@ -60,8 +60,9 @@ def store(call: Call, source: str, folder: Path) -> None:
     for name in names & libraries.keys():
         shutil.copyfile(libraries[name], unfinished / f"{name}{LIBRARY}")
     (unfinished / SOURCE).write_text(ast.unparse(module))
+    (unfinished / OPERATORS).write_text(json.dumps(operators))
     written = {path.name: digest(path) for path in unfinished.iterdir()}
-    (unfinished / CONTENTS).write_text(json.dumps({"files": written, "operators": operators}))
+    (unfinished / CONTENTS).write_text(json.dumps(written))
     place(unfinished, folder)
 
 
@@ -72,9 +73,9 @@ def load(folder: Path) -> Call:
         OSError, ValueError: files are missing or are not what was written.
     """
     check(folder)
-    contents = json.loads((folder / CONTENTS).read_text())
+    operators = json.loads((folder / OPERATORS).read_text())
     given: dict[str, Any] = {path.stem: kernel(path) for path in folder.glob(f"*{LIBRARY}")}
-    given[EXTERN] = SimpleNamespace(**{name: find(*where) for name, where in contents["operators"].items()})
+    given[EXTERN] = SimpleNamespace(**{name: find(*where) for name, where in operators.items()})
     source = (folder / SOURCE).read_text()
     return exclusive(executed(preallocated(ast.parse(source)), given), lambda: executed(ast.parse(source), given))
 
@@ -108,9 +109,12 @@ def check(folder: Path) -> None:
     Raises:
         OSError, ValueError: one is missing, or another.
     """
-    for name, expected in json.loads((folder / CONTENTS).read_text())["files"].items():
-        if digest(folder / name) != expected:
-            raise ValueError(f"{name} is not what was written")
+    written = json.loads((folder / CONTENTS).read_text())
+    found = {path.name: digest(path) for path in folder.iterdir() if path.name != CONTENTS}
+    if written != found:
+        listed = written if isinstance(written, dict) else {}
+        name = next((name for name in {**listed, **found} if listed.get(name) != found.get(name)), CONTENTS)
+        raise ValueError(f"{name} is not what was written")
 
 
 def place(unfinished: Path, folder: Path) -> None:
@@ -120,7 +124,7 @@ def place(unfinished: Path, folder: Path) -> None:
     except OSError:
         try:
             check(folder)
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError):
             os.replace(folder, aside := Path(tempfile.mkdtemp(dir=folder.parent)))
             os.replace(unfinished, folder)
             shutil.rmtree(aside)

@@ -38,8 +38,22 @@ C++ takes a signed overflow for impossible and gave wrong random words; no setti
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 GCC = 11
 """The first one that knows AMX, the youngest of the instruction sets that Inductor asks for unconditionally."""
-FORMAT = "3"
+FORMAT = "4"
 """Changes whenever code that was stored before must not be loaded again."""
+
+
+class NoCompilerError(RuntimeError):
+    """This machine cannot compile; the message says why."""
+
+
+def check_compiler(device_type: str) -> None:
+    """Raise where Inductor cannot work.
+
+    Raises:
+        NoCompilerError: something that it needs is missing.
+    """
+    if reason := why_not(device_type):
+        raise NoCompilerError(reason)
 
 
 @functools.cache
@@ -68,12 +82,16 @@ def compile_graph(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Callable[
     Args:
         graph: a graph of flat tensors; it may write to its inputs.
         tensors: inputs of the shapes, dtypes and devices to compile for.
+
+    Raises:
+        NoCompilerError: it must be compiled, and cannot be on this machine.
     """
     held = lift_constants(graph)
     inputs: list[Tensor] = [*tensors, *held]
     call = _stored(graph, inputs) if is_plain(inputs) else None
     if call is not None:
         return lambda *given: call([*given, *held])
+    check_compiler(next((x.device.type for x in inputs if x.device.type != "cpu"), "cpu"))
     with torch.no_grad(), settings():
         compiled = torch._inductor.compile(graph, list[Any](inputs))
     return (lambda *given: compiled(*given, *held)) if held else compiled
@@ -83,6 +101,15 @@ def cache_dir() -> Path:
     """Where compiled code stays between processes: `$FTRAINER_CACHE`, else under the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("FTRAINER_CACHE") or Path(base) / "ftrainer")
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be written to a folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def is_plain(tensors: Sequence[Tensor]) -> bool:
@@ -99,10 +126,14 @@ def _stored(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> generated.Call 
             return generated.load(folder)
         except (OSError, ValueError, KeyError, SyntaxError, ImportError, AttributeError) as error:
             log.warning("%s cannot be used (%s) and is compiled anew", folder, error)
+    check_compiler("cpu")
     try:
         generated.store(*_generate(graph, tensors), folder)
     except generated.NotStorableError as reason:
         log.info("the compiled code is not stored: %s", reason)
+        return None
+    except OSError as error:
+        log.warning("the compiled code cannot be stored: %s", error)
         return None
     return generated.load(folder)
 
@@ -148,13 +179,14 @@ def settings() -> Iterator[None]:
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir  # noqa: PLC0415
 
     given, place = inductor.cpp.vec_isa_ok, os.environ.get(CACHE)
-    if place in (None, default_cache_dir()):  # torch writes its default down itself, as early as Dynamo's import
+    is_default = place in (None, default_cache_dir())  # torch writes it down itself, as early as Dynamo's import
+    if is_default and is_writable(cache_dir()):
         os.environ[CACHE] = str(cache_dir() / "kernels")
     try:
         with inductor.patch({**OPTIONS, "cpp.vec_isa_ok": knows_vectors() if given is None else given}):
             yield
     finally:
-        os.environ.pop(CACHE)
+        os.environ.pop(CACHE, None)
         os.environ.update({CACHE: place} if place else {})
 
 

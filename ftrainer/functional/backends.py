@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from ftrainer.deps import cuda_graphs, inductor
 
@@ -17,6 +18,8 @@ from .passes import for_replay
 from .products import thin_products
 from .recording import Recorded, on_host
 from .residence import at_home
+
+log = logging.getLogger("ftrainer.jit")
 
 COMPILING = 10.0
 """Seconds that compiling a step takes, the first time on a machine: 4 to 11 for this package's examples."""
@@ -53,13 +56,27 @@ class Inputs(NamedTuple):
 
 
 def lower(flat: Flat, inputs: Inputs, name: str) -> Flat:
-    """The captured graph as machine code."""
+    """The captured graph as machine code; replayed where nothing can compile it."""
     graph = without_numbers(capture(flat, inputs.tensors, name), name)
     graph = hoist(thin_products(at_home(apart(graph))))
-    if not any(tensor.is_conj() or tensor.is_neg() for tensor in inputs.tensors):
-        return inductor.compile_graph(graph, inputs.tensors)
-    run = inductor.compile_graph(graph, [*map(resolved, inputs.tensors)])
-    return lambda *tensors: run(*map(resolved, tensors))
+    try:
+        return compiled(graph, inputs.tensors)
+    except inductor.NoCompilerError as reason:
+        log.warning("%s runs on the backend trace: %s", name, reason)
+        return replay(flat, inputs, name)
+
+
+def replay(flat: Flat, inputs: Inputs, name: str) -> Flat:
+    """The captured graph, operation by operation."""
+    return for_replay(at_home(capture(flat, inputs.tensors, name)))
+
+
+def compiled(graph: fx.GraphModule, tensors: Sequence[Tensor]) -> Flat:
+    """Machine code for a graph."""
+    if not any(tensor.is_conj() or tensor.is_neg() for tensor in tensors):
+        return inductor.compile_graph(graph, tensors)
+    run = inductor.compile_graph(graph, [*map(resolved, tensors)])
+    return lambda *given: run(*map(resolved, given))
 
 
 def resolved(tensor: Tensor) -> Tensor:
@@ -78,7 +95,7 @@ def record(flat: Flat, inputs: Inputs, name: str) -> Flat:
 LOWERINGS: Mapping[str, Callable[[Flat, Inputs, str], Flat]] = MappingProxyType(
     {
         "eager": lambda flat, inputs, name: flat,
-        "trace": lambda flat, inputs, name: for_replay(at_home(capture(flat, inputs.tensors, name))),
+        "trace": replay,
         "inductor": lower,
         "cuda_graphs": record,
     }
