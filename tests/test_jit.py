@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import threading
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -241,3 +242,19 @@ def test_donated_tensors_share_no_memory() -> None:
         jit(lambda a, b: (a, b), backend="trace", donate=[0, 1])({"a": x}, x.view(1, 2))
     with pytest.raises(ValueError, match=r"counts arguments from 0; found \(-1,\)"):
         jit(lambda a: (a,), donate=[-1])
+
+
+def test_threads_trace_one_after_another() -> None:
+    double, wrong = jit(lambda x: (2 * x).sum(), backend="trace"), list[object]()
+
+    def run() -> None:
+        for n in range(1, 6):
+            if double(torch.ones(n)) != 2 * n:
+                wrong.append(n)
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (wrong, double.traces) == ([], 5)

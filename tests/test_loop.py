@@ -48,3 +48,11 @@ def test_a_run_that_nobody_follows_is_the_run_that_somebody_does(tmp_path: Path,
     assert rows(tmp_path / "alone") == rows(tmp_path / "followed")
     assert [event.step for event in events if isinstance(event, StepEnd)] == list(range(1, events[-1].step + 1))
     assert {EpochEnd, Logged, Validated} <= {type(event) for event in events}
+
+
+def test_a_state_that_is_handed_over_may_hold_a_tensor_twice(tmp_path: Path) -> None:
+    given = configuration({"max_steps": 3}, tmp_path) | {"learner": {"_type_": "learner.supervised", "ema_decay": 0.9}}
+    state, data = build(given)
+    expected = fit(state, data)
+    state = attrs.evolve(state, slots={**state.slots, "ema": state.params["model"]})
+    assert_trees_equal(*(attrs.evolve(end, program=None) for end in (expected, fit(state, data, donate=True))))

@@ -13,6 +13,7 @@ from torch import Tensor
 from ftrainer.components.data.adapt import as_data
 from ftrainer.deps import malloc
 from ftrainer.functional import pytree
+from ftrainer.functional.donation import apart_from_each_other
 from ftrainer.functional.events import Event
 from ftrainer.functional.state import TrainState
 
@@ -83,8 +84,8 @@ def told(
 ) -> Iterator[Event]:
     """The loop itself; where nobody follows it, steps after which nothing is due make no event."""
     begin = begin if isinstance(begin, Beginning) else Beginning(state=begin)
-    if not donate:
-        begin = attrs.evolve(begin, state=pytree.map(clone, begin.state))
+    own = apart_from_each_other(begin.state) if donate else pytree.map(clone, begin.state)
+    begin = attrs.evolve(begin, state=own)
     source = data_of(begin.state.program, as_data(data))
     if begin.state.step.device.type == "cpu":
         malloc.keep_freed()

@@ -38,6 +38,34 @@ def hand_over(old: Any, new: Any, out: Sequence[Any]) -> list[Any]:
     return kept
 
 
+def doubled(leaves: Sequence[Any]) -> list[tuple[int, int]]:
+    """Places of tensors that lie where an earlier one lies, each after the place of that one.
+
+    >>> x = torch.zeros(4)
+    >>> doubled([x[:2], x[2:], x[1:3]])
+    [(0, 2)]
+    """
+    seen: dict[int, list[tuple[int, int, int]]] = {}
+    found = []
+    for place, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor) and leaf.numel():
+            reach = sum((n - 1) * step for n, step in zip(leaf.shape, leaf.stride(), strict=True))
+            first = int(leaf.storage_offset()) * leaf.itemsize
+            last = first + int(reach) * leaf.itemsize
+            others = seen.setdefault(memory(leaf), [])
+            found += [(other, place) for begin, end, other in others if first <= end and begin <= last][:1]
+            others.append((first, last, place))
+    return found
+
+
+def apart_from_each_other(tree: Any) -> Any:
+    """A tree of which no two tensors share memory: later ones are copied."""
+    leaves, treedef = pytree.flatten(tree)
+    for _, place in doubled(leaves):
+        leaves[place] = leaves[place].clone()
+    return pytree.unflatten(treedef, leaves)
+
+
 def alike(old: Any, new: Any) -> list[Any]:
     """The leaves of `new`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +16,12 @@ from ftrainer.deps import functorch, inductor
 from . import pytree
 from .backends import LOWERINGS, Inputs
 from .capture import Flat
-from .donation import hand_over
-from .writes import memory
+from .donation import doubled, hand_over
 
 log = logging.getLogger("ftrainer.jit")
 
+_tracing = threading.RLock()
+"""Torch's tracers are the process's: one thread at a time."""
 MANY = 2
 """Shapes or constants of the same inputs that nobody is warned about: a whole batch and a last one."""
 
@@ -68,8 +70,11 @@ class Jitted:
         except TypeError as error:
             raise TypeError(f"{name_of(self.fn)} cannot be traced: {unhashable(args)}") from error
         if compiled is None:
-            compiled = self._cache[signature] = self._compile(args, signature)
-            self.traces += 1
+            with _tracing:
+                compiled = self._cache.get(signature)  # another thread may have been quicker
+                if compiled is None:
+                    compiled = self._cache[signature] = self._compile(args, signature)
+                    self.traces += 1
         return tensors, compiled
 
     def _compile(self, args: tuple[Any, ...], signature: Any) -> Compiled:
@@ -191,13 +196,10 @@ def check_apart(args: tuple[Any, ...], donate: Sequence[int]) -> None:
     Raises:
         ValueError: two share memory.
     """
-    seen: dict[int, str] = {}
-    for place in donate:
-        for path, leaf in zip(pytree.paths(args[place]), pytree.leaves(args[place]), strict=True):
-            if isinstance(leaf, Tensor) and leaf.numel():
-                name = f"{place}/{path}".rstrip("/")
-                if (first := seen.setdefault(memory(leaf), name)) != name:
-                    raise ValueError(f"donated tensors {first} and {name} share memory; clone one of them")
+    given = [args[place] for place in donate]
+    names = [f"{place}/{path}".rstrip("/") for place in donate for path in pytree.paths(args[place])]
+    for first, second in doubled(pytree.leaves(given)):
+        raise ValueError(f"donated tensors {names[first]} and {names[second]} share memory; clone one of them")
 
 
 def inputs_of(args: tuple[Any, ...], donate: Sequence[int]) -> Inputs:
