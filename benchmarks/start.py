@@ -37,7 +37,7 @@ def ways_on(device: str) -> tuple[str, ...]:
 def first_step(name: str, backend: str, device: str) -> float:
     """In the child: build, then time the first step; with CUDA graphs, all up to the first that is played."""
     from ftrainer.engine.stepper import Stepper, update  # noqa: PLC0415 (the parent need not import it)
-    from ftrainer.functional.recording import WARM_UP  # noqa: PLC0415
+    from ftrainer.functional.graph.recording import WARM_UP  # noqa: PLC0415
 
     from .peers import state_of  # noqa: PLC0415
 

@@ -21,7 +21,7 @@ from ftrainer.config import (
     validate_preflight,
 )
 from ftrainer.config.sections import PREFIXES
-from ftrainer.functional.capture import TraceError
+from ftrainer.functional.graph.capture import TraceError
 from ftrainer.functional.state import Program, StepPolicy
 from ftrainer.model.bridge import blamed
 from ftrainer.model.build import build_model

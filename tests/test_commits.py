@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ftrainer.functional import random, step
-from ftrainer.functional.commits import BLOCK
+from ftrainer.functional.graph.commits import BLOCK
 from ftrainer.functional.jit import jit
 from ftrainer.functional.pytree import map as tree_map
 from ftrainer.functional.state import Program, StepPolicy, TrainState

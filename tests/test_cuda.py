@@ -21,8 +21,8 @@ from ftrainer.engine.timing import backends_of, time_backends
 from ftrainer.engine.writer import BackgroundWriter
 from ftrainer.functional import augment, pytree, random
 from ftrainer.functional.events import Save
+from ftrainer.functional.graph.recording import WARM_UP, Recorded, RecordingError
 from ftrainer.functional.jit import jit
-from ftrainer.functional.recording import WARM_UP, Recorded, RecordingError
 from ftrainer.functional.redirect import redirect
 from tests.saved_states import assert_same
 from tests.test_experiment import config

@@ -13,7 +13,7 @@ from ftrainer.components.optim.adamw import AdamW
 from ftrainer.components.optim.scheduled import Scheduled
 from ftrainer.components.schedules.cosine import Cosine
 from ftrainer.deps import make_fx
-from ftrainer.functional.hoist import hoist
+from ftrainer.functional.graph.hoist import hoist
 from ftrainer.functional.jit import jit
 
 from .contracts.transforms import context

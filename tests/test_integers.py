@@ -14,9 +14,9 @@ from torch.func import vmap
 
 from ftrainer.deps import make_fx
 from ftrainer.functional import random
-from ftrainer.functional.integers import NUMBER, wrapped
+from ftrainer.functional.graph.integers import NUMBER, wrapped
+from ftrainer.functional.graph.passes import for_replay
 from ftrainer.functional.jit import jit
-from ftrainer.functional.passes import for_replay
 
 WORDS = st.integers(-(2**63), 2**63 - 1)
 DRAWS: dict[str, Callable[[Tensor, tuple[int, ...]], Tensor]] = {

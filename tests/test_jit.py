@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from ftrainer.components.optim.sgd import SGD
 from ftrainer.deps import inductor
 from ftrainer.functional import pytree
-from ftrainer.functional.backends import choose_backend
-from ftrainer.functional.capture import TraceError
+from ftrainer.functional.graph.backends import choose_backend
+from ftrainer.functional.graph.capture import TraceError
 from ftrainer.functional.jit import jit
 from ftrainer.functional.state import Program
 from tests.test_step import assert_trees_equal, update
@@ -99,6 +99,12 @@ def test_item_is_not_baked_in() -> None:
     assert scaled(torch.ones(2)).tolist() == [2, 2]
     assert scaled(torch.full((2,), 3.0)).tolist() == [18, 18]
     assert scaled.traces == 1
+
+
+def test_a_layer_of_torch_that_cannot_be_traced_is_named_by_its_line() -> None:
+    averaging = nn.BatchNorm1d(2, momentum=None)
+    with pytest.raises(TraceError, match=r"batchnorm\.py:\d+: exponential_average_factor = "):
+        jit(lambda x: averaging(x), backend="trace")(torch.randn(4, 2))
 
 
 def test_an_unkeyed_draw_is_refused() -> None:

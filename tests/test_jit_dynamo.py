@@ -16,7 +16,7 @@ from ftrainer import build, fit, member
 from ftrainer.components.losses.torch import TorchLoss
 from ftrainer.deps import inductor
 from ftrainer.functional import pytree
-from ftrainer.functional.capture import TraceError
+from ftrainer.functional.graph.capture import TraceError
 from ftrainer.functional.jit import jit
 from ftrainer.functional.random import key, split
 from ftrainer.functional.redirect import redirect

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ftrainer.config import resolve_config
 from ftrainer.experiment import run_experiment
-from ftrainer.functional.capture import TraceError
+from ftrainer.functional.graph.capture import TraceError
 from ftrainer.functional.jit import jit
 from ftrainer.functional.random import key
 from ftrainer.model import blamed, build_model, from_module

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ftrainer.deps import inductor, make_fx
-from ftrainer.functional.capture import TraceError
+from ftrainer.functional.graph.capture import TraceError
+from ftrainer.functional.graph.numbers import as_tensors, taken
 from ftrainer.functional.jit import jit
-from ftrainer.functional.numbers import as_tensors, taken
 
 X = torch.tensor([0.3, 0.7])
 STEPS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -18,8 +18,8 @@ from torch import Tensor
 from ftrainer import build
 from ftrainer.deps import inductor
 from ftrainer.functional import pytree
+from ftrainer.functional.graph.recording import IDLE, MOST, WARM_UP, Recorded, RecordingError, compact, on_host
 from ftrainer.functional.jit import inputs_of, jit
-from ftrainer.functional.recording import IDLE, MOST, WARM_UP, Recorded, RecordingError, compact, on_host
 from ftrainer.functional.replicate import stack, together
 from registry import ConfigError
 

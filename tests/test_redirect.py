@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ftrainer.deps import dynamo
 from ftrainer.deps import make_fx as make_fx_api
-from ftrainer.functional import opaque
+from ftrainer.functional.graph import opaque
 from ftrainer.functional.jit import jit
 from ftrainer.functional.random import key, split
 from ftrainer.functional.redirect import DrawError, nondeterministic_ops, redirect

@@ -19,7 +19,7 @@ from ftrainer.engine import checkpoint
 from ftrainer.engine.extraction import take_out
 from ftrainer.engine.layout import bytes_text, fitting, group_room, system_room, trial
 from ftrainer.exporting import export_checkpoint
-from ftrainer.functional.liveness import peak_bytes
+from ftrainer.functional.graph.liveness import peak_bytes
 from tests.test_replicate import alone, assert_trees_close, small
 from tests.test_step import assert_trees_equal
 

@@ -13,8 +13,8 @@ import attrs
 import torch
 
 from ftrainer.deps.make_fx import wants_value
-from ftrainer.functional.capture import TraceError
-from ftrainer.functional.liveness import peak_bytes, tree_bytes
+from ftrainer.functional.graph.capture import TraceError
+from ftrainer.functional.graph.liveness import peak_bytes, tree_bytes
 from ftrainer.functional.replicate import member, share
 from ftrainer.functional.state import TrainState
 from registry.issue import invalid

@@ -13,8 +13,8 @@ from torch import Tensor
 from ftrainer.components.data.adapt import as_data
 from ftrainer.deps import malloc
 from ftrainer.functional import pytree
-from ftrainer.functional.donation import apart_from_each_other
 from ftrainer.functional.events import Event
+from ftrainer.functional.graph.donation import apart_from_each_other
 from ftrainer.functional.state import TrainState
 
 from .accelerator import numerics

@@ -13,7 +13,7 @@ from frozendict import frozendict
 
 from ftrainer.components.base import Data
 from ftrainer.functional import pytree, random, step
-from ftrainer.functional.backends import choose_backend
+from ftrainer.functional.graph.backends import choose_backend
 from ftrainer.functional.scaling import with_loss_scale
 from ftrainer.functional.state import Program, TrainState
 from registry.spec import replace

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from ftrainer.components.base import Batch, Data
 from ftrainer.functional import pytree
-from ftrainer.functional.capture import TraceError
-from ftrainer.functional.recording import WARM_UP, RecordingError
+from ftrainer.functional.graph.capture import TraceError
+from ftrainer.functional.graph.recording import WARM_UP, RecordingError
 from ftrainer.functional.state import TrainState
 
 from .accelerator import to_device

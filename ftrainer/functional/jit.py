@@ -14,9 +14,9 @@ from torch import Tensor
 from ftrainer.deps import functorch, inductor
 
 from . import pytree
-from .backends import LOWERINGS, Inputs
-from .capture import Flat
-from .donation import doubled, hand_over
+from .graph.backends import LOWERINGS, Inputs
+from .graph.capture import Flat
+from .graph.donation import doubled, hand_over
 
 log = logging.getLogger("ftrainer.jit")
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ftrainer.deps.module_internals import forget_tensors
-from ftrainer.functional import opaque
+from ftrainer.functional.graph import opaque
 from registry.issue import invalid, nearest
 from registry.spec import Deferred
 

@@ -16,9 +16,9 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ftrainer.functional import pytree
-from ftrainer.functional.capture import capture
+from ftrainer.functional.graph.capture import capture
+from ftrainer.functional.graph.residence import at_home
 from ftrainer.functional.jit import fill
-from ftrainer.functional.residence import at_home
 
 NOWHERE, GPU = "meta", "cuda"
 

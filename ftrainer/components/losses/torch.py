@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ftrainer.functional import opaque
+from ftrainer.functional.graph import opaque
 from ftrainer.model.numbers import typed
 from ftrainer.model.tensors import named_tensors
 from registry.issue import invalid

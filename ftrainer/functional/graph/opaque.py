@@ -11,9 +11,8 @@ from torch import Tensor, fx, nn
 from torch.func import functional_call
 
 from ftrainer.deps import dynamo
-
-from . import pytree
-from .redirect import drawing_functions, patched
+from ftrainer.functional import pytree
+from ftrainer.functional.redirect import drawing_functions, patched
 
 CONSTANTS = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device)
 """What a module may return besides tensors where it is captured."""

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, fx
 
 from ftrainer.deps import dynamo, make_fx
+from ftrainer.functional.redirect import nondeterministic_ops
 
 from . import generators
 from .numbers import as_tensors, taken
 from .products import large_products
-from .redirect import nondeterministic_ops
 
 log = logging.getLogger("ftrainer.jit")
 
@@ -92,8 +92,7 @@ def untraceable(error: RuntimeError, name: str, refusals: Sequence[str] = ()) ->
     """
     if not make_fx.wants_value(error):
         raise error
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_internal(f.filename)]
-    where = f"{frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}" if frames else "an unknown line"
+    where = line_of(error)
     dynamo_too = "".join(f"  Dynamo cannot capture it either: {refusal}.\n" for refusal in dict.fromkeys(refusals))
     together = ", with replicas also `replicate.strategy: loop`" if "vmap" in dynamo_too else ""
     return (
@@ -104,7 +103,17 @@ def untraceable(error: RuntimeError, name: str, refusals: Sequence[str] = ()) ->
     )
 
 
-def is_internal(filename: str) -> bool:
-    """Whether a frame belongs to torch or to this package's mechanism rather than to the user."""
-    internal = (Path(torch.__file__).parent, Path(__file__).parent, Path(make_fx.__file__).parent)
-    return any(Path(filename).is_relative_to(folder) for folder in internal) or "optree" in filename
+def line_of(error: BaseException) -> str:
+    """The innermost line of the user's behind an error, or of torch's layer where none is the user's."""
+    torches, package = Path(torch.__file__).parent, Path(__file__).parents[2]
+    frames = [f for f in traceback.extract_tb(error.__traceback__)[::-1] if f.line]
+    users = [f for f in frames if not is_in(f.filename, torches, package) and "optree" not in f.filename]
+    layers = [f for f in frames if is_in(f.filename, torches / "nn" / "modules") and f.name != "_call_impl"]
+    parts = [f for f in frames if is_in(f.filename, package / "components", package / "model" / "blocks")]
+    found = [*users[:1], *layers[:1], *parts[:1]]
+    return f"{found[0].filename}:{found[0].lineno}: {found[0].line}" if found else "an unknown line"
+
+
+def is_in(filename: str, *folders: Path) -> bool:
+    """Whether a file lies in one of these folders."""
+    return any(Path(filename).is_relative_to(folder) for folder in folders)

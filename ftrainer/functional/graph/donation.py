@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from . import pytree
+from ftrainer.functional import pytree
+
 from .products import value
 from .writes import last_writes, memories, memory
 

@@ -8,8 +8,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from ftrainer.deps import make_fx
-
-from . import pytree
+from ftrainer.functional import pytree
 
 
 def peak_bytes(fn: Callable[..., Any], *args: Any) -> int:
