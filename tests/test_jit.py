@@ -104,10 +104,9 @@ def test_item_is_not_baked_in() -> None:
 
 def test_a_layer_of_torch_that_cannot_be_traced_is_named_by_its_line() -> None:
     averaging = nn.BatchNorm1d(2, momentum=None)
+    applied = jit(functools.partial(functional_call, averaging), backend="trace")
     with pytest.raises(TraceError, match=r"batchnorm\.py:\d+: exponential_average_factor = "):
-        jit(lambda held, x: functional_call(averaging, held, x), backend="trace")(
-            dict(averaging.named_buffers()), torch.randn(4, 2)
-        )
+        applied(dict(averaging.named_buffers()), torch.randn(4, 2))
 
 
 def test_an_unkeyed_draw_is_refused() -> None:
