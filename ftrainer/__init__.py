@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ftrainer.functional.replicate import member, stack, unstack
     from ftrainer.functional.state import TrainState
     from ftrainer.model import from_module
+    from ftrainer.revisit.revive import load
     from registry import ConfigError, Registry
 
 _HOMES = {
@@ -29,6 +30,7 @@ _HOMES = {
     "from_module": "ftrainer.model",
     "iterate": "ftrainer.engine.loop",
     "jit": "ftrainer.functional.jit",
+    "load": "ftrainer.revisit.revive",
     "member": "ftrainer.functional.replicate",
     "predict": "ftrainer.engine.inference",
     "replicate": "ftrainer.engine.replicas",
@@ -50,6 +52,7 @@ __all__ = [
     "from_module",
     "iterate",
     "jit",
+    "load",
     "member",
     "predict",
     "replicate",

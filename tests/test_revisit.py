@@ -15,7 +15,7 @@ import yaml
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
-from ftrainer import ConfigError, TrainState, builtin_registry, evaluate, run_experiment
+from ftrainer import ConfigError, TrainState, builtin_registry, evaluate, fit, load, run_experiment
 from ftrainer.api import MemoryData
 from ftrainer.engine import checkpoint
 from ftrainer.revisit.compare import differing_leaves, differing_memories, differing_rows
@@ -84,6 +84,24 @@ class Flown:
     def evaluate(self, state: TrainState) -> Mapping[str, float]:
         del state
         return {"flown": self.episodes}
+
+
+def test_a_run_is_loaded_judged_and_trained_on(tmp_path: Path) -> None:
+    """As in one go: half of a run, loaded and trained to its end, is the run."""
+    sections: dict[str, Any] = {"evaluators": {"weight": {"_type_": "evaluator.weight"}}}
+    trained = train(tmp_path / "run", with_weight(), **sections)
+    state, data = load(str(tmp_path / "run"), registry=with_weight())
+    assert evaluate(state, data) == evaluate(trained, data)
+    place = tmp_path / "run" / "checkpoints" / "step-00000004"
+    early, data = load(place, {"callbacks": []}, registry=with_weight())
+    assert int(early.step) == 4
+    assert not early.program.callbacks
+    on = fit(early, data)
+    assert int(on.step) == 10
+    for name, weight in trained.params["model"].items():
+        assert torch.equal(on.params["model"][name], weight), name
+    with pytest.raises(ConfigError, match=r"evaluators\.weight\._type_"):
+        load(place)
 
 
 def test_as_many_episodes_as_asked(tmp_path: Path) -> None:

@@ -47,6 +47,36 @@ class Revived:
         return self.state.program
 
 
+def load(
+    place: str | Path, overrides: Overrides | None = None, *, registry: Registry | None = None
+) -> tuple[TrainState, Data]:
+    """A trained state and its data, as `build` gives them at step zero: the checkpoint holds its configuration.
+
+    `fit` trains them on from the state's step to the configuration's end; callbacks begin anew, unless it is told
+    `resume=` the checkpoint too.
+
+    Args:
+        place: a checkpoint, or the directory of a run, whose newest intact one is taken.
+        overrides: values by dotted path, `{"trainer.max_steps": 400}`, or `key.path=value` texts. Modules outside
+            `extensions` and `_target_` need one of `settings`, since a checkpoint may be a stranger's.
+        registry: what `_type_` may name, besides what the configuration imports; the built-in components unless given.
+
+    Returns:
+        The state at the checkpoint's moment, on the run's device, and the data; what `fit`, `evaluate`, `predict`,
+        `to_module` and `member` take.
+
+    Raises:
+        ConfigError: there is no checkpoint, or a damaged one; its configuration cannot be built, for instance because
+            a plugin may not be imported; or its tensors do not fit what was built.
+
+    >>> load("nowhere")
+    Traceback (most recent call last):
+    registry.issue.ConfigError: nowhere: neither the directory of a run nor a checkpoint
+    """
+    found = revive(Path(place), overrides or (), registry)
+    return found.state, found.data
+
+
 def revive(place: Path, overrides: Overrides = (), registry: Registry | None = None) -> Revived:
     """Build what a checkpoint's configuration describes, and restore the checkpoint into it.
 
