@@ -20,6 +20,7 @@ from ftrainer.components.data.adapt import as_data
 from ftrainer.components.data.hdf5_episodes import EpisodesSpec
 from ftrainer.components.data.memory import Examples, MemoryData, MemorySpec, in_memory
 from ftrainer.components.fields import above, at_least, between, count, fraction
+from ftrainer.components.losses.trial import try_metrics, try_phases
 from ftrainer.components.optim.scheduled import scheduled
 from ftrainer.components.trainer import DefaultTrainer
 from ftrainer.functional import pytree, random, step
@@ -109,5 +110,7 @@ __all__ = [
     "step",
     "torch_model",
     "traceable",
+    "try_metrics",
+    "try_phases",
     "with_hyper",
 ]

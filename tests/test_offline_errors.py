@@ -6,9 +6,10 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ftrainer import build
+from ftrainer import build, run_experiment
 from registry import ConfigError
 
 h5py = pytest.importorskip("h5py", reason="needs the extra rl")
@@ -130,6 +131,37 @@ def test_data_without_terminals(path: Path) -> None:
             episode["terminations"][:] = False
     with pytest.raises(ConfigError, match=r"data.path: no terminals: none of the 20 episodes ends in one"):
         build(config("iql", path))
+
+
+def arrays(path: Path, **fields: np.ndarray) -> dict[str, Any]:
+    """Data of made-up transitions, some of whose fields are others."""
+    columns = {"obs": (40, 2), "action": (40, 1), "reward": (40,), "next_obs": (40, 2), "terminal": (40,)}
+    rows = {name: np.zeros(shape, np.float32) for name, shape in columns.items()}
+    np.savez(path / "rows.npz", **(rows | fields))
+    return {"_type_": "data.arrays", "files": str(path / "rows.npz"), "batch_size": 8, "val_fraction": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("iql", {"reward": np.zeros((40, 1), np.float32)}, r"data: the field 'reward' .*found \(8, 1\); expected \(8,"),
+        ("td3_bc", {"next_obs": np.zeros((40, 3), np.float32)}, r"data: the field 'next_obs' .*expected \(8, 2\)"),
+        ("td3_bc", {"discount": np.zeros((40, 2), np.float32)}, "data: the field 'discount' has not the shape"),
+        ("iql", {"terminal": np.zeros(40, bool)}, "learner: the loss of phase 'iql' fails: RuntimeError: Subtraction"),
+        ("flow_bc", {"action": np.zeros((40, 2), np.int64)}, "data: there are no statistics of the field 'action'"),
+    ],
+)
+def test_data_that_a_learner_cannot_read(name: str, fields: Any, message: str, tmp_path: Path) -> None:
+    spec = config(name, tmp_path / "e.hdf5", data=arrays(tmp_path, **fields))
+    with pytest.raises(ConfigError, match=message):
+        run_experiment(spec, {"run.out_dir": str(tmp_path / "run")})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["bc", "iql", "flow_bc"])
+def test_a_metric_that_refuses_the_actions(name: str, path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"metrics\[0\]\.target_path: .*"):
+        build(config(name, path, metrics=[{"_type_": "metric.mae", "target_path": ["y"]}]))
 
 
 def test_a_number_that_is_none_is_found_when_the_data_is_loaded(path: Path) -> None:

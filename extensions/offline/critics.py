@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from ftrainer.api import MLP, Batch, Deferred, Model, Normalize, Tree, component, count, torch_model
 
+AT = ("learner", "critic")
+"""Where the configuration describes the networks, for errors."""
+
 
 @component
 class Critics:
@@ -80,7 +83,7 @@ class Critics:
 
     def _model(self, network: type[nn.Module], names: tuple[str, ...]) -> Model:
         kwargs = {"hidden": self.hidden, "activation": self.activation, "normalize": self.normalize}
-        return torch_model(Deferred(key=network.__name__, factory=network, kwargs=kwargs), names)
+        return torch_model(Deferred(key=network.__name__, factory=network, kwargs=kwargs, path=AT), names)
 
 
 def inputs(model: Model, batch: Batch) -> dict[str, Tensor]:

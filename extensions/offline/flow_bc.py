@@ -205,6 +205,9 @@ def action_scale(statistics: Mapping[str, Any]) -> dict[str, Tensor]:
     Raises:
         ConfigError: the data has none.
     """
+    if "action" not in statistics:
+        raise invalid("there are no statistics of the field 'action'", "data", found=", ".join(statistics),
+                      hint="store actions as floating-point numbers")  # fmt: skip
     block = Normalize("action")
     block.fit(statistics)
     return {"mean": block.mean, "std": block.std}

@@ -26,6 +26,8 @@ from ftrainer.api import (
     redirect,
     scheduled,
     step,
+    try_metrics,
+    try_phases,
     with_hyper,
 )
 from registry import nearest
@@ -52,6 +54,20 @@ class PolicyLearner:
     optimizer: Transform
     scheduler: Schedule | None = None
     metrics: tuple[Metric, ...] = ()
+
+    def check(self, state: TrainState, batch: Batch) -> None:
+        """Compute every loss of one batch once, forward only, and the metrics.
+
+        Raises:
+            ConfigError: a field has not the shape that the learner reads, a loss cannot be computed, or a metric
+                refuses the policy's actions.
+        """
+        check_shapes(batch, self.FIELDS)
+        try_phases(self.phases(), state, batch)
+        if self.metrics:
+            with torch.no_grad(), redirect(None):
+                actions = action_of(self.predict(state, self.inputs(batch)))
+            try_metrics(self.metrics, actions, {"action": batch["action"]})
 
     def update(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Tensor]]:
         """One optimizer step."""
@@ -136,6 +152,20 @@ def check_fields(batch: Batch, names: tuple[str, ...]) -> None:
                 "the learner reads a field that the data does not give", "data", "fields",
                 found=", ".join(batch), expected=", ".join(names), nearest=nearest(name, batch),
             )  # fmt: skip
+
+
+def check_shapes(batch: Batch, names: tuple[str, ...]) -> None:
+    """Fields fit each other: numbers of an example are (B,), for a column (B, 1) would be broadcast to (B, B).
+
+    Raises:
+        ConfigError: one does not.
+    """
+    size = (len(batch["obs"]),)
+    expected = {"reward": size, "terminal": size, "discount": size, "next_obs": tuple(batch["obs"].shape)}
+    for name, shape in expected.items():
+        if name in (*names, "discount") and name in batch and tuple(batch[name].shape) != shape:
+            raise invalid(f"the field {name!r} has not the shape that the learner reads", "data",
+                          found=str(tuple(batch[name].shape)), expected=str(shape))  # fmt: skip
 
 
 def check_outputs(outputs: Any, action: Tensor) -> None:

@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from ftrainer.components.base import Loss, Metric
+from ftrainer.components.base import Batch, Loss, Metric
+from ftrainer.functional import step
+from ftrainer.functional.phases import Phase
+from ftrainer.functional.random import fold_in
+from ftrainer.functional.state import TrainState
 from ftrainer.model.blame import FAILURES, describe, first_line
-from ftrainer.model.bridge import under
+from ftrainer.model.bridge import blamed, under
 from registry.issue import ConfigError, Issue
 
 AT = ("loss",)
@@ -41,6 +46,30 @@ them in the model or the data)
         given = [f"outputs {_told(outputs)}", *(f"target {name!r} {_told(part)}" for name, part in targets.items())]
         issue = Issue(path=AT, problem=f"the loss fails: {first_line(error)}", found=", ".join(given))
         raise ConfigError([issue]) from error
+
+
+def try_phases(phases: Sequence[Phase], state: TrainState, batch: Batch) -> None:
+    """Compute the loss of every phase once, forward only.
+
+    Args:
+        phases: of a learner.
+        state: at step zero, with its program.
+        batch: as the step will see it.
+
+    Raises:
+        ConfigError: a loss raised, or is not one number. The message names the layer that was running, or else the
+            phase, and the dtypes and shapes of the batch.
+    """
+    for index, phase in enumerate(phases):
+        try:
+            with torch.no_grad():
+                step.objective(phase, {}, state, batch, fold_in(state.key, index), state.program.policy)
+        except ConfigError:
+            raise
+        except FAILURES as error:
+            problem = f"the loss of phase {phase.name!r} fails: {first_line(error)}"
+            issue = Issue(path=("learner",), problem=problem, found=_told(batch))
+            raise (blamed(error) or ConfigError([issue])) from error
 
 
 def try_metrics(metrics: Sequence[Metric], outputs: Any, targets: Mapping[str, Any]) -> None:
