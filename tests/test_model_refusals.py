@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import grad
 from torch.utils.checkpoint import checkpoint
 
 from ftrainer.config import resolve_config
@@ -176,6 +177,52 @@ def test_an_old_style_function_is_refused_by_its_class_with_the_cure() -> None:
     params, buffers = model.init(key(0), {"x": X})
     grads = torch.func.grad(lambda p: scalar(model.apply(p, buffers, {"x": X})[0]))(params)
     assert torch.isfinite(grads["linear.weight"]).all()
+
+
+class Hooked(nn.Linear):
+    """A layer that wants to be told its gradients, as its argument says."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(3, 2)
+        at = self if "full" in how else self.weight
+        getattr(at, how)(lambda *told: None)
+
+
+@pytest.mark.parametrize("how", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_a_hook_on_a_parameter_is_refused_by_the_parameters_name(how: str) -> None:
+    registry = REGISTRY.register("mine", Hooked)
+    match = r"parameter '1\.weight' has a hook, which would never be called \(.*`output\.register_hook"
+    with pytest.raises(ConfigError, match=rf"model\.sequential\.layers\[1\]: {match}"):
+        build_model(registry, {"sequential": {"layers": [{"_type_": "nn.ReLU"}, {"_type_": "mine", "how": how}]}})
+    with pytest.raises(ConfigError, match=f"model: {match}"):
+        from_module(nn.Sequential(nn.ReLU(), Hooked(how)))
+
+
+@pytest.mark.parametrize("how", ["register_full_backward_hook", "register_full_backward_pre_hook"])
+def test_a_backward_hook_is_refused_by_the_layers_name(how: str) -> None:
+    with pytest.raises(ConfigError, match=r"layer '1' \(Hooked\) has a backward hook, .*hook a tensor inside"):
+        from_module(nn.Sequential(nn.Linear(3, 3), Hooked(how))).init(key(0), {"x": X})
+
+
+class HookingInside(nn.Linear):
+    """Halves the gradients of its weight, from inside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.register_hook(lambda gradient: gradient / 2)
+        return super().forward(x)
+
+
+def test_a_hook_inside_forward_is_called_as_the_message_says() -> None:
+    module = HookingInside(3, 2)
+    model = from_module(module)
+    params, buffers = model.init(key(0), {"x": X})
+
+    def gradient(params: Any) -> Any:
+        return grad(lambda p: model.apply(p, buffers, {"x": X}, train=True)[0].square().sum())(params)
+
+    module(X).square().sum().backward()
+    for found in (gradient(params), jit(gradient)(params)):
+        torch.testing.assert_close(found["weight"], module.weight.grad)
 
 
 @pytest.mark.parametrize("reentrant", [False, True])

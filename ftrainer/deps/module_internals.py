@@ -1,4 +1,4 @@
-"""What `torch.nn.Module` keeps to itself: its holders of tensors, lazy layers' hooks, recurrent layers' lists."""
+"""What `torch.nn.Module` keeps to itself: its holders of tensors, hooks of layers and tensors, recurrent lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.nn.parameter import is_lazy
 
-__all__ = ["OpOverload", "finish_lazy", "forget_tensors", "holders", "own_tensors"]
+__all__ = ["OpOverload", "finish_lazy", "forget_tensors", "has_hooks", "holders", "own_tensors"]
 
 
 def holders(layer: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -20,6 +20,17 @@ def holders(layer: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
 def own_tensors(layer: Any) -> dict[str, Tensor]:
     """A layer's own parameters and buffers, lazy ones too."""
     return {name: tensor for held in holders(layer) for name, tensor in held.items() if tensor is not None}
+
+
+def has_hooks(tensor: Any) -> bool:
+    """Whether a tensor's gradient goes to somebody's function.
+
+    >>> weight = nn.Linear(2, 2).weight
+    >>> handle = weight.register_post_accumulate_grad_hook(print)
+    >>> has_hooks(weight), (handle.remove(), has_hooks(weight))[1]
+    (True, False)
+    """
+    return bool(tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
 
 
 def finish_lazy(layer: Any, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -11,6 +11,7 @@ from torch import nn
 from registry.spec import Deferred
 
 from .bridge import Model
+from .refusals import refuse_hooks
 
 
 @attrs.frozen(eq=False)
@@ -37,11 +38,13 @@ def from_module(module: nn.Module, inputs: Sequence[str] = ("x",)) -> Model:
 
     Raises:
         TypeError: the module cannot be copied, for instance because an attribute holds a computed tensor.
+        ConfigError: a parameter has a hook for its gradient.
 
     >>> model = from_module(nn.Linear(3, 2))
     >>> model.inputs
     ('x',)
     """
+    refuse_hooks(module, lambda name: ("model",))
     try:
         original = Original(copy.deepcopy(module))
     except RuntimeError as error:

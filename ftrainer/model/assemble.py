@@ -14,6 +14,8 @@ from ftrainer.functional.random import fold_in
 from registry.issue import ConfigError, ConfigPath, Issue
 from registry.spec import Deferred, call_at
 
+from .refusals import refuse_hooks
+
 
 @attrs.frozen(kw_only=True)
 class Part:
@@ -47,11 +49,15 @@ def assemble(spec: Deferred, key: Tensor | None = None) -> Assembled:
             the generator where it is.
 
     Raises:
-        ConfigError: a factory refused its arguments, or the outermost made no module; under the spec's config path.
+        ConfigError: a factory refused its arguments, or the outermost made no module, or one whose parameters have
+            hooks; under the spec's config path.
     """
     assembly = _Assembly(key=key)
     module = require_module(assembly.build(spec), spec)
-    return Assembled(module=module, parts=tuple(assembly.parts))
+    assembled = Assembled(module=module, parts=tuple(assembly.parts))
+    places = assembled.places()
+    refuse_hooks(module, lambda name: path_of(spec, places, name))
+    return assembled
 
 
 def require_module(value: Any, spec: Deferred) -> nn.Module:
