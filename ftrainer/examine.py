@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from ftrainer.builtins import builtin_registry
 from ftrainer.config import (
     ResolvedConfig,
@@ -21,6 +23,7 @@ from registry import ConfigError, Issue, Registry, instantiate
 
 FORMS = frozenset({"sequential", "graph", "_type_", "_target_"})
 UNKNOWN_KEY = "unknown registry key"
+MAYBE_LOST = "a plugin that may not be imported may register it"
 
 
 def examine(
@@ -90,11 +93,14 @@ def _add(issues: list[Issue], more: Iterable[Issue]) -> None:
     """Add what later stages found, once for each path: what names a better word wins."""
     known = {issue.path: index for index, issue in enumerate(issues)}
     lost_plugins = any(path[:1] == ("imports",) for path in known)
+    refused_plugins = any(issue.path[:1] == ("imports",) and "settings." in issue.problem for issue in issues)
     for issue in more:
         from_plugin = issue.problem == UNKNOWN_KEY and (issue.hint or not issue.nearest)
         above = {(*issue.path[:depth], "_type_") for depth in range(len(issue.path))} - {issue.path}
         if (lost_plugins and from_plugin) or above & known.keys():
             continue  # a consequence of the missing plugin, or of a `_type_` that is not the one that was meant
+        if refused_plugins and issue.problem == UNKNOWN_KEY:
+            issue = attrs.evolve(issue, nearest=(), hint=MAYBE_LOST)
         if issue.path not in known:
             known[issue.path] = len(issues)
             issues.append(issue)

@@ -200,6 +200,18 @@ def test_keys_of_a_plugin_that_does_not_load_are_not_called_unknown() -> None:
     assert [issue.path for issue in caught.value.issues] == [("imports", 0), ("loss", "_type_")]
 
 
+@pytest.mark.parametrize("settings", [{}, {"allow_imports": True, "allowed_import_prefixes": ["elsewhere"]}])
+def test_no_name_is_suggested_for_a_key_that_a_refused_plugin_may_register(settings: dict[str, Any]) -> None:
+    config = {**GOOD, "settings": settings, "imports": ["extensions.mine"], "loss": {"_type_": "loss.my_huber"}}
+    with pytest.raises(ConfigError) as caught:
+        examine(config, registry=REGISTRY)
+    assert [issue.path for issue in caught.value.issues] == [("imports", 0), ("loss", "_type_")]
+    assert "allow" in str(caught.value.issues[0])
+    assert str(caught.value.issues[1]).endswith(
+        "unknown registry key; found 'loss.my_huber' (a plugin that may not be imported may register it)"
+    )
+
+
 def test_wrong_settings_count_as_the_cautious_ones() -> None:
     assert settings_of({"settings": {"allow_imports": "yes"}}) == Settings() == settings_of({})
     assert settings_of({"settings": {"allow_imports": True}}).allow_imports
