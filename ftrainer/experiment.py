@@ -29,7 +29,7 @@ from ftrainer.config import (
 )
 from ftrainer.engine.accelerator import check_backend, check_precision, pick_device, to_device
 from ftrainer.engine.inference import first_figures
-from ftrainer.engine.loop import iterate
+from ftrainer.engine.loop import told
 from ftrainer.engine.position import Clock, run_clock
 from ftrainer.engine.reactions import check_reported, check_saving, check_watched
 from ftrainer.engine.recorded import facts, recorded
@@ -117,7 +117,7 @@ def train(
             return begin.state
         with Chronicle(out_dir, facts(begin, data, resolved.digest), resumed=bool(begin.cursor)) as chronicle:
             rescue = str(out_dir / CHECKPOINTS)
-            events = iterate(begin, data, donate=True, interrupted=interrupted, rescue=rescue)
+            events = told(begin, data, donate=True, interrupted=interrupted, rescue=rescue)
             for event in recorded(events, chronicle):
                 state = event.state
     return state

@@ -190,6 +190,8 @@ class Logger(Protocol):
     """Where rows go. The spec is frozen; `open` gives what touches the world.
 
     One that sets `per_member = False` on its class gets one row with the members' means where others get one for each.
+    One that sets `writes = False` leaves no file; of any other it is taken that it writes to its `path`, if it has one,
+    below the run's directory.
     """
 
     def open(self, info: RunInfo) -> LogSink: ...

@@ -19,8 +19,9 @@ from ftrainer.functional.state import TrainState
 
 from .accelerator import numerics
 from .crew import data_of
-from .resume import Beginning, checkpoint_directories, locate, restore, why_finished
+from .resume import AUTO, Beginning, checkpoint_directories, locate, restore, why_finished
 from .training import Training
+from .trespass import keep_out
 
 log = logging.getLogger("ftrainer.run")
 
@@ -39,10 +40,14 @@ def fit(state: TrainState, data: Any, *, donate: bool = False, resume: str | Pat
         The state after the last step.
 
     Raises:
-        ConfigError: there is no such checkpoint, it does not fit, or the order of the data cannot be had again.
+        ConfigError: there is no such checkpoint, it does not fit, or the order of the data cannot be had again; or
+            `run.out_dir` holds a run of the command line that this one neither goes on with nor may write over.
     """
     source, asked = as_data(data), None if resume is None else str(resume)
-    begin = restore(state, source, locate(asked, checkpoint_directories(state.program)))
+    path = locate(asked, checkpoint_directories(state.program))
+    if asked != AUTO:
+        keep_out(state, path)
+    begin = restore(state, source, path)
     state = begin.state
     if reason := why_finished(begin, source, asked):
         log.info("%s is finished: %s", state.program.run.name, reason)
@@ -70,20 +75,25 @@ def iterate(
 
     Yields:
         StepEnd, Logged, EpochEnd, Validated, Saved and, last, Stopping. An event lends its state: clone to keep.
+
+    Raises:
+        ConfigError: `run.out_dir` holds a run of the command line that this one neither goes on with nor may write
+            over.
     """
+    begin = begin if isinstance(begin, Beginning) else Beginning(state=begin)
+    keep_out(begin.state, begin.origin)
     yield from told(begin, data, donate, interrupted, rescue)
 
 
 def told(
-    begin: TrainState | Beginning,
+    begin: Beginning,
     data: Any,
     donate: bool,
     interrupted: Callable[[], str | None] | None = None,
     rescue: str | None = None,
     is_followed: bool = True,
 ) -> Iterator[Event]:
-    """The loop itself; where nobody follows it, steps after which nothing is due make no event."""
-    begin = begin if isinstance(begin, Beginning) else Beginning(state=begin)
+    """The loop itself, for who may write into `run.out_dir`; where nobody follows it, most steps make no event."""
     own = apart_from_each_other(begin.state) if donate else pytree.map(clone, begin.state)
     begin = attrs.evolve(begin, state=own)
     source = data_of(begin.state.program, as_data(data))

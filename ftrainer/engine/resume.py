@@ -35,11 +35,13 @@ class Beginning:
         state: the run as a value.
         memories: what the callbacks remember; None for fresh ones.
         cursor: the checkpoint's: `step`, `tick`, `epoch`, `elapsed`, `clock` and more; empty at step zero.
+        origin: the checkpoint; None at step zero.
     """
 
     state: TrainState
     memories: Any = None
     cursor: Mapping[str, Any] = attrs.field(factory=dict)
+    origin: Path | None = None
 
     @property
     def elapsed(self) -> float:
@@ -111,7 +113,7 @@ def restore(state: TrainState, data: Data, path: Path | None, keep_backend: bool
     log.info("resuming %s at step %d from %s", state.program.run.name, manifest["cursor"]["step"], path)
     names = [title(callback) for _, callback in reacting(state.program)]
     memories = handed_on(manifest["callbacks"], manifest[NAMES], names)
-    return Beginning(state=restored, memories=memories, cursor=manifest["cursor"])
+    return Beginning(state=restored, memories=memories, cursor=manifest["cursor"], origin=path)
 
 
 def handed_on(memories: Any, saved: Sequence[str], wanted: Sequence[str]) -> Any:

@@ -41,6 +41,7 @@ class ProgressBar:
     """
 
     per_member: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
 
     figures: tuple[str, ...] = FIGURES
     every_n_seconds: float = attrs.field(default=10.0, validator=fields.at_least(0))

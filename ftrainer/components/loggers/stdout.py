@@ -22,6 +22,7 @@ class Stdout:
     """
 
     per_member: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
 
     every_n_steps: int = attrs.field(default=1, validator=fields.count())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import attrs
 from rich.console import Console
@@ -24,6 +25,8 @@ class Summary:
     Attributes:
         history: the metrics file, under the run's directory, where a resumed run finds its earlier rows.
     """
+
+    writes: ClassVar[bool] = False
 
     history: str = "metrics.jsonl"
 
