@@ -302,6 +302,20 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
         {"type": "sched_cls.ReduceLROnPlateau", "interval": "metric", "monitor": "loss", "kwargs": {"eps": 0.1}},
         r"kwargs.eps: has no equivalent here",
     ),
+    *(
+        (
+            "sched_factory.torch",
+            {"type": f"sched_cls.{name}", "kwargs": {**kwargs, argument: 0}},
+            rf"kwargs\.{argument}: {name} divides by it; found 0; expected above 0",
+        )
+        for name, argument, kwargs in (
+            ("StepLR", "step_size", {}),
+            ("CosineAnnealingLR", "T_max", {}),
+            ("CyclicLR", "step_size_up", {"base_lr": 0.1, "max_lr": 0.2, "cycle_momentum": False}),
+            ("OneCycleLR", "div_factor", {"max_lr": 0.1, "total_steps": 10}),
+            ("OneCycleLR", "final_div_factor", {"max_lr": 0.1, "total_steps": 10}),
+        )
+    ),
 ]
 
 

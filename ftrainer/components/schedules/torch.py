@@ -34,6 +34,16 @@ REFUSED: Mapping[str, str] = frozendict(
 )
 """Schedulers that numbers cannot make, and what to use."""
 
+DIVISORS: Mapping[str, tuple[str, ...]] = frozendict(
+    {
+        "StepLR": ("step_size",),
+        "CosineAnnealingLR": ("T_max",),
+        "CyclicLR": ("step_size_up",),
+        "OneCycleLR": ("div_factor", "final_div_factor"),
+    }
+)
+"""Arguments by which a scheduler divides without a look, some at its first step only."""
+
 BASES = (2.0**-10, 2.0**-9, 2.0**-8)
 """Learning rates that torch's scheduler is driven at. Two show how its values depend on the rate, the third proves it.
 Powers of two, so that differences do not round, and of the size of usual rates, so that `eta_min` keeps its digits."""
@@ -61,6 +71,9 @@ class TorchSchedule:
     entries: int | None = None
 
     def __attrs_post_init__(self) -> None:
+        for argument in DIVISORS.get(self.name, ()):
+            if self.kwargs.get(argument) == 0:
+                raise invalid(f"{self.name} divides by it", "kwargs", argument, found="0", expected="above 0")
         table(self.name, self.kwargs, self.entries or 1)
 
     def adjust(self, transform: Transform, ctx: Context) -> Transform:
