@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import attrs
 
 from ftrainer.builtins import builtin_registry
-from ftrainer.components.base import DataSpec, Model
+from ftrainer.components.base import DataSpec, Metric, Model
 from ftrainer.config import (
     Group,
     Replicate,
@@ -103,6 +103,7 @@ def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model
         return instantiate(registry, part(resolved, name), (name,), inject)
 
     parts = {"model": model, **{name: made(name) for name in LEARNER_PARTS if name != "model"}}
+    require_names(parts["metrics"])
     run, trainer, data = section(resolved, "run", RunSettings), made("trainer"), made("data")
     program = Program(
         learner=made("learner", {name: value for name, value in parts.items() if value is not None}),
@@ -120,6 +121,28 @@ def instantiate_value(resolved: ResolvedConfig, registry: Registry, model: Model
         **{name: made(name) for name in LOOP_PARTS},
     )
     return Experiment(resolved=resolved, program=program)
+
+
+def require_names(metrics: Sequence[Metric]) -> None:
+    """See that no two metrics are logged under one name, where the later one would stand for both.
+
+    Raises:
+        ConfigError: two are; with both places.
+    """
+    first: dict[Any, int] = {}
+    names = [getattr(metric, "name", index) for index, metric in enumerate(metrics)]
+    issues = [
+        Issue(
+            path=("metrics", index),
+            problem=f"would overwrite metrics[{first[name]}], which is logged under the same name",
+            found=repr(name),
+            hint="leave one out or, where `name` is free, choose another",
+        )
+        for index, name in enumerate(names)
+        if first.setdefault(name, index) != index
+    ]
+    if issues:
+        raise ConfigError(issues)
 
 
 def replicated(experiment: Experiment, registry: Registry) -> Experiment:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ftrainer import build, evaluate
 from ftrainer.components.metrics.accuracy import Accuracy
 from ftrainer.components.metrics.mae import MAE
 from ftrainer.components.metrics.mse import MSE
 from ftrainer.components.metrics.r2 import R2
 from ftrainer.components.metrics.torchmetrics import TorchMetric
 from registry import ConfigError
+from tests.test_experiment import config
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -114,3 +116,15 @@ def test_without_torchmetrics_the_error_says_what_to_install(monkeypatch: pytest
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ConfigError, match=r"needs torchmetrics \(pip install 'ftrainer\[metrics\]'\)"):
         TorchMetric(name="r2_score")
+
+
+@pytest.mark.parametrize("second", [{}, {"target_path": ["y"]}])
+def test_two_metrics_under_one_name_are_refused_by_both_places(second: dict[str, Any]) -> None:
+    metrics = [{"_type_": "metric.mae"}, {"_type_": "metric.mse"}, {"_type_": "metric.mae", **second}]
+    with pytest.raises(
+        ConfigError, match=r"metrics\[2\]: would overwrite metrics\[0\], .*found 'mae' \(leave one out or"
+    ):
+        build(config(metrics=metrics))
+    metrics[2] |= {"name": "again"}
+    state, data = build(config(metrics=metrics))
+    assert evaluate(state, data).keys() == {"loss", "mae", "mse", "again"}
