@@ -143,6 +143,7 @@ def test_the_schema_is_printed_with_the_plugins_of_a_configuration() -> None:
     ("broken", "place"),
     [
         ({"optimzer": {}}, []),
+        ({"defaults": 3}, ["defaults"]),
         ({"run": {"sede": 1}}, ["run"]),
         ({"run": {"seed": "x"}}, ["run", "seed"]),
         ({"run": {"device": "gpu"}}, ["run", "device"]),
@@ -163,6 +164,8 @@ def test_the_schema_underlines_what_is_wrong(broken: dict[str, Any], place: list
     "right",
     [
         {"run": {"seed": "${env:int:SEED}"}},
+        {"defaults": "base.yaml"},
+        {"defaults": ["base.yaml", "more.yaml"]},
         {"trainer": {"max_epochs": 3}},
         {"callbacks": {"_merge_": "append", "_value_": [{"_type_": "cb.model_checkpoint"}]}},
         {"optimizer": {"_template_": "fast", "lr": 1}, "templates": {"fast": {"_type_": "optim.sgd"}}},

@@ -59,7 +59,7 @@ def test_defaults_of_a_mapping_are_relative_to_the_working_directory(
     write(tmp_path, base="x: 0\ny: 0\n")
     monkeypatch.chdir(tmp_path)
     assert resolved({"defaults": ["base.yaml"], "y": 1}) == {"x": 0, "y": 1}
-    refused({"defaults": [3]}, "defaults: defaults is a list of paths; found an integer")
+    refused({"defaults": [3]}, "defaults: defaults is a path or a list of paths; found an integer")
 
 
 def test_wrong_defaults_are_all_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_wrong_defaults_are_all_named(tmp_path: Path, monkeypatch: pytest.Monkey
         "main.yaml",
         "base.yaml:2:1: a: duplicate key",
         "main.yaml:2:5: defaults[0]: no such file; found 'bsae.yaml'; did you mean 'base.yaml'?",
-        "main.yaml:3:5: defaults[1]: defaults is a list of paths, relative to the file that names them; found",
+        "main.yaml:3:5: defaults[1]: defaults is a path or a list of paths, relative to the file that names them",
         "main.yaml:5:5: defaults[3]: cannot be read: is a directory; found '.'",
     )
     refused("bytes.yaml", "bytes.yaml:1:4: is no UTF-8 text: byte 3 is 0xff")

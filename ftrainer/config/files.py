@@ -117,7 +117,7 @@ class _Files:
             if isinstance(item.value, str) and item.value and "\0" not in item.value:
                 self.visit(file.parent / item.value, item.place, ("defaults", index))
             else:
-                problem = "defaults is a list of paths, relative to the file that names them"
+                problem = "defaults is a path or a list of paths, relative to the file that names them"
                 mark = item.place.mark() if item.place else None
                 self.issues.append(Issue(path=("defaults", index), problem=problem, found=kind(item.value), where=mark))
 

@@ -140,7 +140,7 @@ def _paths(defaults: Node | None) -> list[Path]:
     wrong = [item for item in items if not isinstance(item.value, str)]
     if wrong:
         raise ConfigError(
-            [Issue(path=("defaults",), problem="defaults is a list of paths", found=kind(wrong[0].value))]
+            [Issue(path=("defaults",), problem="defaults is a path or a list of paths", found=kind(wrong[0].value))]
         )
     return [Path(item.value) for item in items]
 

@@ -56,7 +56,11 @@ def _fixed() -> dict[str, Schema]:
     paths = {"type": "array", "items": {"type": "string"}}
     return {
         "schema_version": {"const": SCHEMA_VERSION},
-        "defaults": {**paths, "description": "Files that this one builds on, relative to it; later ones win."},
+        "defaults": {
+            **paths,
+            "type": ["array", "string", "null"],
+            "description": "Files that this one builds on, relative to it; later ones win.",
+        },
         "imports": {**_merged(paths), "description": "Plugins: modules with register(registry) -> registry."},
         "run": _attrs_object(RunSettings),
         "settings": _attrs_object(Settings),
