@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random as python_random
 import re
 import threading
@@ -320,6 +321,47 @@ def test_multinomial_follows_its_weights() -> None:
 
 
 # What cannot be redirected.
+
+
+FLOATS, INTEGERS = torch.ones(3), torch.ones(3, dtype=torch.int64)
+REFUSED: dict[str, Callable[[], Any]] = {
+    "torch.normal expects std >= 0, but found std=-1": lambda: torch.normal(0.0, -1.0, (3,)),
+    "torch.normal expects std >= 0, but found std=-2": lambda: torch.normal(FLOATS, -2.0),
+    "torch.normal expects std >= 0, but found std=nan": lambda: torch.normal(FLOATS, std=math.nan),
+    "Tensor.normal_ expects std >= 0, but found std=-1": lambda: FLOATS.clone().normal_(0, -1),
+    "Tensor.normal_ expects a floating-point tensor, but found torch.int64": lambda: INTEGERS.clone().normal_(),
+    "Tensor.uniform_ expects from <= to, but found from=2, to=1": lambda: FLOATS.clone().uniform_(2, 1),
+    "Tensor.log_normal_ expects std > 0, but found std=0": lambda: FLOATS.clone().log_normal_(1, 0),
+    "Tensor.exponential_ expects lambd > 0, but found lambd=0": lambda: FLOATS.clone().exponential_(0),
+    "Tensor.geometric_ expects p in (0, 1), but found p=1": lambda: FLOATS.clone().geometric_(1),
+    "Tensor.cauchy_ expects sigma > 0, but found sigma=-1": lambda: FLOATS.clone().cauchy_(0, -1),
+    "Tensor.bernoulli_ expects p in [0, 1], but found p=2": lambda: FLOATS.clone().bernoulli_(2.0),
+    "Tensor.bernoulli expects p in [0, 1], but found p=-0.5": lambda: FLOATS.bernoulli(-0.5),
+    "torch.bernoulli expects p in [0, 1], but found p=nan": lambda: torch.bernoulli(FLOATS, math.nan),
+    "torch.multinomial expects num_samples > 0, but found num_samples=0": lambda: torch.multinomial(FLOATS, 0),
+    "torch.multinomial expects at most 3 samples without replacement": lambda: torch.multinomial(FLOATS, 4),
+    "torch.multinomial expects weights of 1 or 2 dimensions": lambda: torch.multinomial(torch.ones(2, 2, 2), 1),
+    "Tensor.multinomial expects a floating-point tensor": lambda: INTEGERS.multinomial(1),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_numbers_that_torch_refuses_are_refused(message: str) -> None:
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        REFUSED[message]()
+    with redirect(key(0)), pytest.raises(RuntimeError, match=re.escape(message)):
+        REFUSED[message]()
+
+
+def test_what_only_a_tensors_value_would_tell_is_as_documented() -> None:
+    weights = torch.tensor([-1.0, 0.0, 2.0])
+    with redirect(key(0)):
+        assert torch.equal(torch.bernoulli(torch.tensor([-1.0, 2.0])), torch.tensor([0.0, 1.0]))
+        assert torch.multinomial(weights, 3).tolist() == [2, 1, 0]
+        assert set(torch.multinomial(weights, 50, replacement=True).tolist()) == {2}
+        assert torch.multinomial(torch.zeros(3), 1).shape == (1,)
+        spread = torch.normal(torch.zeros(4000), torch.full((4000,), -2.0)).std()
+    assert abs(float(spread) - 2) < 0.2
 
 
 @pytest.mark.parametrize("make", [nn.LSTM, nn.GRU, nn.RNN, lambda *a, **k: nn.RNN(*a, nonlinearity="relu", **k)])

@@ -1,4 +1,11 @@
-"""Torch's sampling functions, one by one, rewritten to draw from a key. `redirect` puts them in place."""
+"""Torch's sampling functions, one by one, rewritten to draw from a key. `redirect` puts them in place.
+
+Numbers, dtypes and shapes that torch refuses are refused here too, by a RuntimeError. What only a tensor's values would
+tell is not noticed, since a step asks no tensor for its value: under a negative entry of a tensor `std` a normal has
+the deviation `|std|`, probabilities in a tensor count as the nearer of 0 and 1 where they lie outside, and to
+`multinomial` a negative weight is less than none: it is drawn after all others, and from a row without any positive
+weight all the same.
+"""
 
 from __future__ import annotations
 
@@ -57,12 +64,15 @@ def randperm(call: Call, n: int, **options: Any) -> Tensor:
 
 def bernoulli(call: Call, input: Tensor, p: float | Tensor | None = None, **options: Any) -> Tensor:
     """`torch.bernoulli`: `input` holds the probabilities, unless `p` is given."""
+    _floating(call, input)
+    _expect(call, "p in [0, 1]", lambda p: 0 <= p <= 1, p=p)
     chance = _detached(input if p is None else p)
     return _finish(random.bernoulli(_key(call, input.device), chance, input.shape).to(input.dtype), options)
 
 
 def normal(call: Call, mean: Any = 0.0, std: Any = 1.0, size: Any = None, **options: Any) -> Tensor:
     """`torch.normal`: mean and std are tensors, or numbers with a `size`."""
+    _expect(call, "std >= 0", lambda std: std >= 0, std=std)
     given = [x for x in (mean, std) if isinstance(x, Tensor)]
     if not given:
         return randn(call, size, **options) * std + mean
@@ -77,6 +87,11 @@ def multinomial(call: Call, input: Tensor, num_samples: int, replacement: bool =
 
     With replacement each sample is a race of its own, so memory grows with `num_samples` times the categories.
     """
+    _floating(call, input)
+    _expect(call, "weights of 1 or 2 dimensions", lambda dimensions: dimensions in (1, 2), dimensions=input.dim())
+    _expect(call, "num_samples > 0", lambda n: n > 0, num_samples=num_samples)
+    limit = num_samples if replacement else input.shape[-1]
+    _expect(call, f"at most {limit} samples without replacement", lambda n: n <= limit, num_samples=num_samples)
     shape = (num_samples, *input.shape) if replacement else tuple(input.shape)
     speed = input.detach() / random.exponential(_key(call, input.device), shape, input.dtype)
     if replacement:
@@ -87,30 +102,39 @@ def multinomial(call: Call, input: Tensor, num_samples: int, replacement: bool =
 def uniform_(call: Call, self: Tensor, *bounds: float, **options: Any) -> Tensor:
     """`Tensor.uniform_`: `(from=0, to=1)`."""
     low, high = _given(bounds, options, {"from": 0.0, "to": 1.0})
+    _floating(call, self)
+    _expect(call, "from <= to", lambda low, high: low <= high, **{"from": low, "to": high})
     return _fill(call, self, lambda key: low + (high - low) * _drawn(random.uniform, key, self.shape, self.dtype))
 
 
 def normal_(call: Call, self: Tensor, mean: float = 0.0, std: float = 1.0, **options: Any) -> Tensor:
     """`Tensor.normal_`."""
     del options
+    _floating(call, self)
+    _expect(call, "std >= 0", lambda std: std >= 0, std=std)
     return _fill(call, self, lambda key: mean + std * _drawn(random.normal, key, self.shape, self.dtype))
 
 
 def log_normal_(call: Call, self: Tensor, mean: float = 1.0, std: float = 2.0, **options: Any) -> Tensor:
     """`Tensor.log_normal_`."""
     del options
+    _floating(call, self)
+    _expect(call, "std > 0", lambda std: std > 0, std=std)
     return _fill(call, self, lambda key: (mean + std * random.normal(key, self.shape, self.dtype)).exp())
 
 
 def exponential_(call: Call, self: Tensor, lambd: float = 1.0, **options: Any) -> Tensor:
     """`Tensor.exponential_`."""
     del options
+    _floating(call, self)
+    _expect(call, "lambd > 0", lambda lambd: lambd > 0, lambd=lambd)
     return _fill(call, self, lambda key: random.exponential(key, self.shape, self.dtype) / lambd)
 
 
 def geometric_(call: Call, self: Tensor, p: float, **options: Any) -> Tensor:
     """`Tensor.geometric_`: the number of trials up to the first success, at least 1."""
     del options
+    _expect(call, "p in (0, 1)", lambda p: 0 < p < 1, p=p)
     rate = -math.log1p(-p)
     return _fill(call, self, lambda key: (random.exponential(key, self.shape) / rate).ceil().clamp(min=1))
 
@@ -118,6 +142,8 @@ def geometric_(call: Call, self: Tensor, p: float, **options: Any) -> Tensor:
 def cauchy_(call: Call, self: Tensor, median: float = 0.0, sigma: float = 1.0, **options: Any) -> Tensor:
     """`Tensor.cauchy_`."""
     del options
+    _floating(call, self)
+    _expect(call, "sigma > 0", lambda sigma: sigma > 0, sigma=sigma)
     return _fill(
         call, self, lambda key: median + sigma * ((random.uniform(key, self.shape, self.dtype) - 0.5) * math.pi).tan()
     )
@@ -126,6 +152,7 @@ def cauchy_(call: Call, self: Tensor, median: float = 0.0, sigma: float = 1.0, *
 def bernoulli_(call: Call, self: Tensor, p: float | Tensor = 0.5, **options: Any) -> Tensor:
     """`Tensor.bernoulli_`."""
     del options
+    _expect(call, "p in [0, 1]", lambda p: 0 <= p <= 1, p=p)
     return _fill(call, self, lambda key: random.bernoulli(key, _detached(p), self.shape))
 
 
@@ -145,6 +172,19 @@ def unsupported(call: Call, *args: Any, **kwargs: Any) -> Any:
     del args, kwargs
     call.key()
     raise DrawError(f"{call.title} cannot draw from a key; build the draw from torch.rand or torch.randn, which can")
+
+
+def _expect(call: Call, wanted: str, test: Callable[..., bool], **values: Any) -> None:
+    """Refuse numbers as torch does; a tensor, whose value is not asked for, passes."""
+    if all(isinstance(value, (int, float)) for value in values.values()) and not test(*values.values()):
+        found = ", ".join(f"{name}={value:g}" for name, value in values.items())
+        raise RuntimeError(f"{call.title} expects {wanted}, but found {found}")
+
+
+def _floating(call: Call, target: Tensor) -> None:
+    """Refuse integers, in which torch does not draw from a continuum either."""
+    if not (target.is_floating_point() or target.is_complex()):
+        raise RuntimeError(f"{call.title} expects a floating-point tensor, but found {target.dtype}")
 
 
 def _made(call: Call, draw: Callable[..., Tensor], shape: Sequence[int], options: Options) -> Tensor:
