@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -34,11 +35,13 @@ from ftrainer.engine.position import Clock, run_clock
 from ftrainer.engine.reactions import check_reported, check_saving, check_watched
 from ftrainer.engine.recorded import facts, recorded
 from ftrainer.engine.replicas import stacked
-from ftrainer.engine.resume import checkpoint_directories, cursor_at, locate, restore, why_finished
+from ftrainer.engine.resume import Beginning, checkpoint_directories, cursor_at, locate, restore, why_finished
+from ftrainer.engine.roster import Roster
 from ftrainer.engine.rundir import CHECKPOINTS, ORIGINS, claim, describe, replace_text
 from ftrainer.engine.start import LazyStatistics, initial_state, planned_program, settled
-from ftrainer.engine.status import Chronicle, noted
+from ftrainer.engine.status import FAILED, FINISHED, Chronicle, noted
 from ftrainer.examine import examine
+from ftrainer.functional.events import Stopping
 from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, TrainState
 from ftrainer.model import summary
@@ -83,11 +86,15 @@ def run_experiment(
         overwrite: remove an earlier run in `run.out_dir`.
         interrupted: asked between steps; a reason ends the run with a checkpoint.
 
+    Returns:
+        The state after the last step, also of a run that failed, which a warning and `status.json` in `run.out_dir`
+        tell: all that it trains had `trainer.max_bad_steps` in a row, or its end could not be saved.
+
     Raises:
         ConfigError: the configuration is wrong (nothing is written then), or `run.out_dir` holds another run.
     """
     experiment = watched(plan(config_path, overrides, registry=registry))
-    return train(experiment, resume, overwrite=overwrite, interrupted=interrupted)
+    return train(experiment, resume, overwrite=overwrite, interrupted=interrupted).state
 
 
 def train(
@@ -96,8 +103,8 @@ def train(
     *,
     overwrite: bool = False,
     interrupted: Callable[[], str | None] = lambda: None,
-) -> TrainState:
-    """Fit what was planned, in its run directory; the arguments are those of `run_experiment`."""
+) -> Stopping:
+    """Fit what was planned, in its run directory; how it ended. The arguments are those of `run_experiment`."""
     resolved, run = experiment.resolved, experiment.program.run
     saved = checkpoint_directories(experiment.program)
     if resume:
@@ -114,13 +121,25 @@ def train(
         replace_text(out_dir / ORIGINS, resolved.to_yaml(origin=True))
         if reason := why_finished(begin, data, resume):
             log.info("%s is finished: %s", run.name, reason)
-            return begin.state
+            return as_it_ended(begin, reason)
         with Chronicle(out_dir, facts(begin, data, resolved.digest), resumed=bool(begin.cursor)) as chronicle:
             rescue = str(out_dir / CHECKPOINTS)
             events = told(begin, data, donate=True, interrupted=interrupted, rescue=rescue)
-            for event in recorded(events, chronicle):
-                state = event.state
-    return state
+            (ending,) = deque(recorded(events, chronicle), maxlen=1)
+    assert isinstance(ending, Stopping)
+    return ending
+
+
+def as_it_ended(begin: Beginning, reason: str) -> Stopping:
+    """How a run ended that has nothing left to do."""
+    state, cursor = begin.state, begin.cursor
+    failure = Roster(state.program, cursor["roster"]).failure
+    if failure:
+        log.warning("%s failed: %s", state.program.run.name, failure)
+    return Stopping(
+        step=cursor["step"], epoch=cursor["epoch"], state=state, elapsed=begin.elapsed,
+        reason=failure or reason, status=FAILED if failure else FINISHED,
+    )  # fmt: skip
 
 
 def plan(cfg: Config, overrides: Overrides = None, *, registry: Registry | None = None) -> Experiment:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from ftrainer.report.runs import Run
     from registry import Registry
 
-BAD_CONFIG = 2
-"""The exit code where the configuration is at fault."""
+FAILED, BAD_CONFIG = 1, 2
+"""The exit codes of a run that failed, and where the configuration is at fault."""
 
 
 class Commands(click.Group):
@@ -86,18 +86,24 @@ for command in COMMANDS:
 @click.option("--resume", metavar="auto|PATH", help="Go on from a checkpoint; auto takes the newest of this run.")
 @click.option("--overwrite", is_flag=True, help="Delete an earlier run in the same directory.")
 def train(config: str, overrides: tuple[str, ...], resume: str | None, overwrite: bool) -> None:
-    """Train what CONFIG describes."""
+    """Train what CONFIG describes.
+
+    The exit code is 0 where the run finished, 1 where it failed (too many bad steps, an end that could not be saved),
+    2 where CONFIG is wrong, 128 and its number where a signal stopped it.
+    """
     from ftrainer.engine.interrupt import interrupts
     from ftrainer.sweep import train_all
 
     _log_to_stderr()
     with interrupts() as interrupted:
-        train_all(config, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
-    if interrupted.number is not None:
+        failed = train_all(config, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
+    if interrupted.number is not None and not failed:
         again = shlex.join(["ftrainer", "train", config, *overrides, "--resume", "auto"])
         click.echo(f"{interrupted()}; the run is saved. Go on with:\n  {again}", err=True)
         sys.exit(128 + interrupted.number)
     _say_what_next(config, overrides)
+    if failed:
+        sys.exit(FAILED)
 
 
 def _say_what_next(config: str, overrides: tuple[str, ...]) -> None:
@@ -122,15 +128,18 @@ def _say_what_next(config: str, overrides: tuple[str, ...]) -> None:
 def sweep(config: str, overrides: tuple[str, ...], engine: str, resume: str | None, overwrite: bool) -> None:
     """Train the members of CONFIG's section `replicate:` as several runs, and gather their results."""
     from ftrainer.engine.interrupt import interrupts
+    from ftrainer.sweep import has_failed
     from ftrainer.sweep import sweep as run_sweep
 
     _log_to_stderr()
     with interrupts() as interrupted, _needing_extras():
-        run_sweep(config, overrides, engine=engine, resume=resume, overwrite=overwrite, interrupted=interrupted)
+        done = run_sweep(config, overrides, engine=engine, resume=resume, overwrite=overwrite, interrupted=interrupted)
     if interrupted.number is not None:
         again = shlex.join(["ftrainer", "sweep", config, *overrides, "--engine", engine, "--resume", "auto"])
         click.echo(f"{interrupted()}; what was trained is saved. Go on with:\n  {again}", err=True)
         sys.exit(128 + interrupted.number)
+    if has_failed(done):
+        sys.exit(FAILED)
 
 
 @main.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from ftrainer.config import Group, Replicate
 from ftrainer.config.replicate import SEED
 from ftrainer.engine.resume import AUTO
 from ftrainer.engine.rundir import claim, describe
-from ftrainer.engine.status import read_status
+from ftrainer.engine.status import FAILED, read_status
 from ftrainer.experiment import Config, Overrides, plan, run_experiment, train, watched
 from ftrainer.stages import Experiment, located
 from registry import Registry, invalid
@@ -74,17 +74,24 @@ def train_all(
     resume: str | None = None,
     overwrite: bool = False,
     interrupted: Callable[[], str | None] = lambda: None,
-) -> None:
+) -> bool:
     """Train what a configuration describes: one run, or a run for each of its groups, one after another.
 
     Args:
         source, overrides, resume, overwrite, interrupted: as for `run_experiment`.
+
+    Returns:
+        Whether it failed, or one of its groups' runs did.
     """
     experiment = watched(plan(source, overrides))
     if not experiment.groups:
-        train(experiment, resume, overwrite=overwrite, interrupted=interrupted)
-        return
-    sweep(source, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted)
+        return train(experiment, resume, overwrite=overwrite, interrupted=interrupted).status == FAILED
+    return has_failed(sweep(source, overrides, resume=resume, overwrite=overwrite, interrupted=interrupted))
+
+
+def has_failed(directories: Iterable[Path]) -> bool:
+    """Whether one of a sweep's runs failed."""
+    return any(read_status(directory).get("status") == FAILED for directory in directories)
 
 
 def sweep(

@@ -15,6 +15,7 @@ from ftrainer.functional.replicate import member
 from ftrainer.functional.state import Program, TrainState
 
 from .evaluation import summarise
+from .status import FAILED, FINISHED, STOPPED
 
 log = logging.getLogger("ftrainer.run")
 
@@ -75,6 +76,20 @@ class Roster:
         log.info("member %d ends: %s", who, reason)
         self.reason = self.reason or (EVERY_MEMBER_ENDED if len(self._ended) == len(self.ids) else None)
         return True
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run is a failure: all that it trains had too many bad steps in a row; None where one had not."""
+        if any(n < self.max_bad_steps for n in self._bad):
+            return None
+        most = f"every member had {self.max_bad_steps} steps in a row that were not finite"
+        return most if self.is_stack else self._verdict(0)
+
+    def ending(self, is_cut: bool) -> dict[str, Any]:
+        """Status and reason of a run that ends here, as its last event says them; `is_cut`, from outside."""
+        if failure := self.failure:
+            return {"status": FAILED, "reason": failure}
+        return {"status": STOPPED if is_cut else FINISHED, "reason": self.reason or FINISHED}
 
     def figures(self, metrics: Mapping[str, Tensor]) -> Figures:
         """Metrics on the host, in one transfer, of those that are still training."""
@@ -140,8 +155,11 @@ class Roster:
                 message = "step %d%s was skipped: its loss or gradients were not finite (%s)"
                 log.warning(message, step, named(who), place_of(step), extra={"note": note})
             if self._bad[place] >= self.max_bad_steps:
-                return f"{self._bad[place]} steps in a row were not finite, the last at step {step}"
+                return self._verdict(place)
         return None
+
+    def _verdict(self, place: int) -> str:
+        return f"{self._bad[place]} steps in a row were not finite, the last at step {self._last[place]}"
 
 
 def fetched(values: Sequence[Tensor]) -> list[Sequence[float]]:

@@ -25,6 +25,7 @@ class Saver:
 
     def __init__(self) -> None:
         self._writer = BackgroundWriter()
+        self._refused: str | None = None
 
     def __enter__(self) -> Saver:
         self._writer.__enter__()
@@ -43,7 +44,9 @@ class Saver:
             state: of the run, or of one member of it.
             around: what else the manifest shall hold.
         """
-        if not state.program.members and (spoilt := not_finite(state)):
+        spoilt = None if state.program.members else not_finite(state)
+        self._refused = f"{spoilt} is not finite" if spoilt else None
+        if spoilt:
             names = ", ".join(save.name for save in saves)
             log.warning("%s is not saved, since %s is not finite; earlier checkpoints stand", names, spoilt)
         else:
@@ -53,6 +56,11 @@ class Saver:
     def is_busy(self) -> bool:
         """Whether a save is on its way to the disk, or was not asked after since."""
         return self._writer.is_busy
+
+    @property
+    def failure(self) -> str | None:
+        """Why the newest state is under none of the names asked for it; None where it is. For after a wait."""
+        return self._refused or self._writer.failure
 
     def written(self, wait: bool = False) -> Iterator[Path]:
         """The saves that succeeded since the last call; failures are logged, earlier checkpoints stand."""

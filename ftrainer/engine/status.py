@@ -20,6 +20,8 @@ import attrs
 
 from .rundir import replace_text
 
+log = logging.getLogger("ftrainer.run")
+
 STATUS, NOTES = "status.json", "notes.jsonl"
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 
@@ -60,7 +62,10 @@ class Chronicle:
             status = STOPPED if isinstance(error, (KeyboardInterrupt, GeneratorExit)) else FAILED
             self.over(status, f"{type(error).__name__}: {error}")
         self._content["ended"] = time.time()
-        self._write()
+        try:
+            self._write()
+        except OSError as failure:  # a full disk, of which there is a warning for each checkpoint too
+            log.warning("%s is not written: %s", self._path, failure)
 
     def _write(self) -> None:
         step, seconds = self._reached

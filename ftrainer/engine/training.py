@@ -35,12 +35,12 @@ from .position import run_clock
 from .resume import Beginning
 from .roster import Figures, Roster, prefixed
 from .saving import Saver
+from .status import FAILED
 from .stepper import accumulate, evaluate, update
 
 log = logging.getLogger("ftrainer.run")
 
 
-FINISHED = "finished"
 SKIPPED = "skipped"
 Who = Sequence[int | None]
 """Members; a plain run is the member None."""
@@ -86,7 +86,7 @@ class Training:
         self.saves: dict[int | None, list[Save]] = {}
         self.judged_at = -1
         self.over: str | None = None
-        self.is_cut = self.gave_up = False
+        self.is_cut = False
         self.leaving: list[int] = []
 
     def info(self) -> RunInfo:
@@ -222,7 +222,6 @@ class Training:
         """End those that had too many bad steps in a row."""
         for member, verdict in verdicts:
             self.end(member, verdict, is_cut=True)
-            self.gave_up = self.reason is not None
 
     def validate(self, who: Who | None = None) -> Iterator[Event]:
         """Judge some members, by default all that are still training, on the validation split, if there is one."""
@@ -281,15 +280,18 @@ class Training:
 
     def finish(self) -> Iterator[Event]:
         """Last judgements, last callbacks, last checkpoint."""
+        self.give_up(self.count_pending())
         if self.roster.active and not self.is_cut:
             yield from self.judge_last(None)
-        status = "failed" if self.gave_up else "stopped" if self.is_cut else FINISHED
-        stopping = Stopping(**self.moment(), reason=self.reason or FINISHED, status=status)
+        stopping = Stopping(**self.moment(), **self.roster.ending(self.is_cut))
         for action in self.reactions(stopping):
             yield from self.act(action, None)
         if self.rescue is not None and None not in self.saves:
             self.saves[None] = [Save(directory=self.rescue, name="last")]
         yield from self.save_all(wait=True)
-        self.count_pending()
         self.roster.sum_up()
+        if stopping.status != FAILED and self.saver.failure:
+            stopping = attrs.evolve(stopping, status=FAILED, reason=f"its end is not saved: {self.saver.failure}")
+        if stopping.status == FAILED:
+            log.warning("%s failed: %s", self.run.name, stopping.reason)
         yield stopping

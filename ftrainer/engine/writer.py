@@ -44,6 +44,9 @@ class BackgroundWriter:
 
     A snapshot's buffers are used again by the next, so memory for one copy of the state is all it takes; a save that
     finds the previous one still on its way to the disk waits for it.
+
+    Attributes:
+        failure: why the newest state on its way to the disk did not arrive there under any name; None where it did.
     """
 
     def __init__(self) -> None:
@@ -51,6 +54,7 @@ class BackgroundWriter:
         self._buffers: dict[str, Tensor] = {}
         self._pending: Future[list[Written]] | None = None
         self._done: list[Written] = []
+        self.failure: str | None = None
 
     def __enter__(self) -> BackgroundWriter:
         return self
@@ -93,8 +97,9 @@ class BackgroundWriter:
 
     def _settle(self) -> None:
         if self._pending is not None:
-            self._done += self._pending.result()
-            self._pending = None
+            done, self._pending = self._pending.result(), None
+            self._done += done
+            self.failure = None if any(written.path for written in done) else done[-1].failure
 
     def _snapshot(self, leaves: Mapping[str, Tensor]) -> dict[str, Tensor]:
         self._buffers = {path: _like(self._buffers.get(path), leaf) for path, leaf in leaves.items()}

@@ -71,7 +71,8 @@ class Stopping(Event):
 
     Attributes:
         reason: in words.
-        status: `finished`, all steps done or a callback content; `stopped`, from outside; `failed`, too many bad steps.
+        status: `finished`, all steps done or a callback content; `stopped`, from outside; `failed`, too many bad steps
+            of all that is trained, or an end that could not be saved, which callbacks cannot know yet.
     """
 
     reason: str
