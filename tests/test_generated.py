@@ -101,10 +101,11 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     torch.testing.assert_close(found, layer(X, W))
 
 
-def test_without_a_compiler_the_graph_is_replayed(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("compiler", ["no-compiler", "."])
+def test_without_a_compiler_the_graph_is_replayed(compiler: str, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     inductor.why_not.cache_clear()
     try:
-        with torch._inductor.config.patch({"cpp.cxx": ("no-compiler",)}):
+        with torch._inductor.config.patch({"cpp.cxx": (compiler,)}):
             found = compiled()
     finally:
         inductor.why_not.cache_clear()

@@ -65,7 +65,7 @@ def why_not(device_type: str) -> str | None:
 
     try:
         cpp_builder.get_cpp_compiler()
-    except exc.InvalidCxxCompiler:
+    except (exc.InvalidCxxCompiler, OSError):  # the latter where `CXX` names what cannot be executed
         return "no C++ compiler was found"
     return None
 
