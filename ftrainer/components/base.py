@@ -87,7 +87,8 @@ class Learner(Protocol):
 
     That is `predict(state, inputs)`, the outputs in evaluation mode; `to_module(state)`, a plain module with everything
     inside that evaluation needs; and `inputs(batch)`, what that module takes, by name, out of a batch. One that has a
-    method `check(state, batch)` is asked before training; it raises what would keep it from learning.
+    method `check(state, batch)` is asked before training; it raises what would keep it from learning, for which
+    `ftrainer.api` has `try_phases` and `try_metrics`.
     """
 
     def init(self, key: Tensor, example_batch: Batch, statistics: Mapping[str, Any]) -> TrainState: ...
