@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,10 +28,20 @@ FAILED, BAD_CONFIG = 1, 2
 
 
 class Commands(click.Group):
-    """A group whose commands may raise `ConfigError`: it is printed, without a traceback, and the exit code is 2."""
+    """A group whose commands may raise `ConfigError` or be interrupted: that is told without a traceback.
+
+    The exit code is 2 for the one, and for the other 130, as shells know it.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was asked for."""
+        try:
+            return self._invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            click.echo(str(interrupt) or "stopped by SIGINT", err=True)
+            return ctx.exit(128 + signal.SIGINT)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         from ftrainer.config import render
         from registry import ConfigError
 
@@ -40,7 +51,7 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except ConfigError as error:
             click.echo(render(error, color=_colours()), err=True)
-            ctx.exit(BAD_CONFIG)
+            return ctx.exit(BAD_CONFIG)
 
 
 def _log_to_stderr() -> None:

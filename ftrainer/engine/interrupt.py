@@ -23,7 +23,7 @@ class Interrupted:
         """The signal handler: remember; a second SIGINT raises KeyboardInterrupt at once."""
         del frame
         if self.number is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt("stopped at once by a second SIGINT; the checkpoints that were saved are whole")
         self.number = number
 
 
