@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from ftrainer.components.callbacks.observer import observers
 from ftrainer.functional.events import Action, Event, Save
 from ftrainer.functional.state import Program
 from registry.issue import ConfigError, ConfigPath, Issue, dotted
+
+log = logging.getLogger("ftrainer.run")
 
 NAMES = "callback_names"
 """The manifest's entry for what the callbacks are called whose memories it holds."""
@@ -123,6 +126,9 @@ def why_closed(folder: Path) -> str | None:
 class Reactions:
     """The callbacks of a run with what they remember; `memories` is JSON data and travels in the checkpoint.
 
+    One that raises is told nothing more, the others are: what they ask to be saved is not lost with it. Whoever tells
+    them raises `failure` when the step is over.
+
     Args:
         callbacks: with their places.
         memories: what each remembers; None, for one or for all, where it begins.
@@ -134,6 +140,8 @@ class Reactions:
         pairs = zip(self._callbacks, known, strict=True)
         self.memories = [callback.init() if memory is None else memory for (_, callback), memory in pairs]
 
+        self.failure: Exception | None = None
+        self._silent: set[int] = set()
         self.titles = [title(callback) for _, callback in self._callbacks]
 
     def __len__(self) -> int:
@@ -146,25 +154,53 @@ class Reactions:
         return {"callbacks": list(self.memories), NAMES: self.titles}
 
     def __call__(self, event: Event) -> list[Action]:
-        """Tell every callback, in order, and collect what they want done.
-
-        Raises:
-            ConfigError: one of them found fault with its configuration.
-            CallbackError: one of them raised anything else.
-        """
+        """Tell every callback, in order, and collect what they want done."""
         actions: list[Action] = []
-        for index, (path, callback) in enumerate(self._callbacks):
+        for index, placed in enumerate(self._callbacks):
+            if index in self._silent:
+                continue
             try:
-                self.memories[index], wanted = callback.on_event(self.memories[index], event)
-            except ConfigError as error:
-                raise ConfigError(issue.under(path) for issue in error.issues) from error
-            except Exception as error:
-                name, moment = type(callback).__name__, type(event).__name__
-                raise CallbackError(
-                    f"{dotted(path)} ({name}) failed on {moment} at step {event.step}: {error}"
-                ) from error
+                self.memories[index], wanted = reaction(placed, self.memories[index], event)
+            except (ConfigError, CallbackError) as error:
+                self._silent.add(index)
+                self.failure = self.failure or error
+                log.warning("%s; the run ends with this step", error)
+                continue
             actions += wanted
         return actions
+
+
+def reaction(placed: Placed, memory: Any, event: Event) -> tuple[Any, Sequence[Action]]:
+    """What one callback remembers of an event, and wants done.
+
+    Raises:
+        ConfigError: it found fault with its configuration.
+        CallbackError: it raised anything else.
+    """
+    path, callback = placed
+    try:
+        memory, wanted = callback.on_event(memory, event)
+    except ConfigError as error:
+        raise ConfigError(issue.under(path) for issue in error.issues) from error
+    except Exception as error:
+        name, moment = type(callback).__name__, type(event).__name__
+        raise CallbackError(f"{dotted(path)} ({name}) failed on {moment} at step {event.step}: {error}") from error
+    return memory, wanted
+
+
+def outlived(failure: Exception, saved_at: int | None) -> Exception:
+    """A callback's failure that the run saw to its step's end, after a warning that says what is saved.
+
+    Args:
+        failure: of the callback.
+        saved_at: the step at whose end the run was saved; None where it was not.
+    """
+    if saved_at is None:
+        log.warning("the run ended at a callback's failure, and its end is not saved")
+    else:
+        log.warning("the run ended at a callback's failure and is saved at step %d: once that is repaired, "
+                    "`--resume auto`, or `fit(…, resume=\"auto\")`, goes on from there", saved_at)  # fmt: skip
+    return failure
 
 
 class MemberReactions:
@@ -178,6 +214,7 @@ class MemberReactions:
         given = memories or {"all": None, "members": [None] * n_members}
         self._all = Reactions(callbacks, given["all"])
         self._members = [Reactions(callbacks, memory) for memory in given["members"]]
+        self.failure: Exception | None = None
 
     def __len__(self) -> int:
         """How many callbacks react."""
@@ -198,9 +235,10 @@ class MemberReactions:
 
     def __call__(self, event: Event) -> list[Action]:
         """As `Reactions`."""
-        if event.member is None:
-            return self._all(event)
-        return [in_own_directory(action, event.member) for action in self._members[event.member](event)]
+        told = self._all if event.member is None else self._members[event.member]
+        actions = told(event)
+        self.failure = self.failure or told.failure
+        return actions if event.member is None else [in_own_directory(action, event.member) for action in actions]
 
 
 def in_own_directory(action: Action, member: int) -> Action:

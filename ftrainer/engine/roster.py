@@ -85,10 +85,15 @@ class Roster:
         most = f"every member had {self.max_bad_steps} steps in a row that were not finite"
         return most if self.is_stack else self._verdict(0)
 
-    def ending(self, is_cut: bool) -> dict[str, Any]:
-        """Status and reason of a run that ends here, as its last event says them; `is_cut`, from outside."""
-        if failure := self.failure:
-            return {"status": FAILED, "reason": failure}
+    def ending(self, is_cut: bool, unsaved: str | None = None) -> dict[str, Any]:
+        """Status and reason of a run that ends here, as its last event says them.
+
+        Args:
+            is_cut: it is ended from outside.
+            unsaved: why its last state could not be saved.
+        """
+        if self.failure or unsaved:
+            return {"status": FAILED, "reason": self.failure or f"its end is not saved: {unsaved}"}
         return {"status": STOPPED if is_cut else FINISHED, "reason": self.reason or FINISHED}
 
     def figures(self, metrics: Mapping[str, Tensor]) -> Figures:

@@ -32,6 +32,7 @@ from .agenda import Agenda
 from .crew import reactions_of, stepper_of
 from .journal import Journal
 from .position import run_clock
+from .reactions import outlived
 from .resume import Beginning
 from .roster import Figures, Roster, prefixed
 from .saving import Saver
@@ -146,12 +147,7 @@ class Training:
         if self.agenda.logs(self.step):
             yield from self.log_metrics({name: value for name, value in metrics.items() if name != SKIPPED})
         self.journal.flush_old()
-        event = StepEnd(
-            step=self.step, epoch=self.epoch, state=self.stepper.state, elapsed=self.elapsed, metrics=metrics
-        )
-        yield event
-        for action in self.reactions(event):
-            yield from self.act(action, None)
+        yield from self.tell(StepEnd(**self.moment(), metrics=metrics))
         ended = self.epoch_ended
         if ended:
             self.stepper.set("slots/epoch", self.epoch)
@@ -190,8 +186,14 @@ class Training:
     def tell(self, event: Event) -> Iterator[Event]:
         """Yield an event, let the callbacks react, and do what they ask."""
         yield event
+        yield from self.react(event)
+
+    def react(self, event: Event) -> Iterator[Event]:
+        """Let the callbacks react and do what they ask; where one fails, the run ends once this step is over."""
         for action in self.reactions(event):
             yield from self.act(action, event.member)
+        if self.reactions.failure:
+            self.end(None, str(self.reactions.failure), is_cut=self.step < self.total)
 
     def act(self, action: Action, member: int | None) -> Iterator[Event]:
         """Do one thing that a callback asked for; saving waits until everything at this step is over."""
@@ -232,12 +234,11 @@ class Training:
         members = self.roster.active if who is None else who
         yield from self.report("val", self.roster.over_split(results, self.program.learner.metrics, members))
 
-    def run_evaluators(self, who: Who | None = None) -> Iterator[Event]:
+    def run_evaluators(self, chosen: Who | None = None) -> Iterator[Event]:
         """Let every evaluator judge some members, by default all that are still training, in its own world."""
-        members = self.roster.active if who is None else who
+        members = self.roster.active if chosen is None else chosen
         for name, evaluator in self.program.evaluators.items():
-            states = {member: self.roster.state_of(self.stepper.state, member) for member in members}
-            figures = {member: evaluator.evaluate(state) for member, state in states.items()}
+            figures = {who: evaluator.evaluate(self.roster.state_of(self.stepper.state, who)) for who in members}
             yield from self.report("eval", prefixed(figures, self.program.evaluators, name))
 
     def judge_last(self, who: Who | None) -> Iterator[Event]:
@@ -279,19 +280,20 @@ class Training:
         return place if member is not None else place | self.stepper.cursor()
 
     def finish(self) -> Iterator[Event]:
-        """Last judgements, last callbacks, last checkpoint."""
+        """Last judgements, last callbacks, last checkpoint; then a callback's failure, if there was one."""
         self.give_up(self.count_pending())
         if self.roster.active and not self.is_cut:
             yield from self.judge_last(None)
         stopping = Stopping(**self.moment(), **self.roster.ending(self.is_cut))
-        for action in self.reactions(stopping):
-            yield from self.act(action, None)
+        yield from self.react(stopping)
         if self.rescue is not None and None not in self.saves:
             self.saves[None] = [Save(directory=self.rescue, name="last")]
+        is_asked = bool(self.saves.get(None))
         yield from self.save_all(wait=True)
         self.roster.sum_up()
-        if stopping.status != FAILED and self.saver.failure:
-            stopping = attrs.evolve(stopping, status=FAILED, reason=f"its end is not saved: {self.saver.failure}")
+        if self.reactions.failure:
+            raise outlived(self.reactions.failure, self.step if is_asked and not self.saver.failure else None)
+        stopping = attrs.evolve(stopping, **self.roster.ending(self.is_cut, self.saver.failure))
         if stopping.status == FAILED:
             log.warning("%s failed: %s", self.run.name, stopping.reason)
         yield stopping
