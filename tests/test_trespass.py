@@ -28,7 +28,9 @@ def settings(out_dir: Path, steps: int = 5, **sections: Any) -> dict[str, Any]:
 
 def command_line(given: dict[str, Any], **options: Any) -> TrainState:
     """What `ftrainer train` does, without its table and pictures."""
-    return train(plan(given), **options)
+    state = train(plan(given), **options).state
+    assert isinstance(state, TrainState)
+    return state
 
 
 def contents(directory: Path) -> dict[Path, bytes]:
