@@ -133,11 +133,11 @@ class Run:
                 [sys.executable, "-m", "ftrainer", *arguments], env=environment, stdout=words, stderr=words
             )
 
-    def finish(self, fresh: bool = False, prepare: Callable[[], None] | None = None) -> None:
+    def finish(self, fresh: bool = False, prepare: Callable[[], None] | None = None, expected: int = 0) -> None:
         """Train to the end.
 
         Raises:
-            RuntimeError: the command failed, or did not end.
+            RuntimeError: the command ended with another exit code than was expected, or did not end.
         """
         process = self.start(fresh, prepare)
         try:
@@ -145,7 +145,7 @@ class Run:
         except (TimeoutError, subprocess.TimeoutExpired) as error:
             process.kill()
             raise RuntimeError(f"{self.root}: did not end\n{self.tail()}") from error
-        if code != 0:
+        if code != expected:
             raise RuntimeError(f"{self.root}: exit code {code}\n{self.tail()}")
 
     def rows(self) -> int:
