@@ -14,7 +14,7 @@ from .settings import Settings
 
 def provider_hint(key: str, settings: Settings) -> str | None:
     """The import that would provide a key, as a hint; None where no allowed plugin registers it."""
-    files = plugin_files(settings.allowed_import_prefixes)
+    files = plugin_files(settings.allowed_import_prefixes) if key else ()
     module = next((module for module, file in files if registers(file, key)), None)
     if module is None:
         return None
@@ -35,7 +35,8 @@ def registers(file: Path, key: str) -> bool:
     """Whether a source registers a key, as far as it is written out: `….register("key", …)`."""
     try:
         text = file.read_text(encoding="utf-8")
-        tree = ast.parse(text) if key in text else ast.Module([], [])
+        is_written = f'"{key}"' in text or f"'{key}'" in text  # tells most files in a fraction of the time
+        tree = ast.parse(text) if is_written else ast.Module([], [])
     except (OSError, SyntaxError, ValueError):
         return False
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args)
