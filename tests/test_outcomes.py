@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -179,12 +180,22 @@ def test_a_second_interruption_ends_the_run_at_once_with_one_line(tmp_path: Path
     assert status(tmp_path / "run") == "stopped"
 
 
+@pytest.fixture
+def in_foreground() -> Iterator[None]:
+    """Python hears SIGINT as at a terminal; what a shell starts in the background is told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("in_foreground")
 def test_an_interruption_before_training_is_told_in_one_line(tmp_path: Path) -> None:
     done = command_line(given(tmp_path / "run", callbacks=[{"_type_": "cb.faulty", "at": 0, "presses": 1}]), on="check")
     assert (done.exit_code, done.output) == (130, "stopped by SIGINT\n")
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("in_foreground")
 def test_a_save_under_way_is_whole_though_the_run_is_interrupted(tmp_path: Path) -> None:
     def save() -> None:
         with BackgroundWriter() as writer:
