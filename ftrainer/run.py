@@ -8,19 +8,18 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from ftrainer.revisit.commands import COMMANDS
+from ftrainer.report.commands import COMMANDS as ABOUT_RUNS
+from ftrainer.report.terminal import colours, needing_extras
+from ftrainer.revisit.commands import COMMANDS as WITH_CHECKPOINTS
 
 if TYPE_CHECKING:
     from ftrainer.config import ResolvedConfig
-    from ftrainer.report.runs import Run
     from registry import Registry
 
 FAILED, BAD_CONFIG = 1, 2
@@ -50,7 +49,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            click.echo(render(error, color=_colours()), err=True)
+            click.echo(render(error, color=colours()), err=True)
             return ctx.exit(BAD_CONFIG)
 
 
@@ -60,10 +59,6 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("ftrainer")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-def _colours() -> bool:
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -87,7 +82,7 @@ def main() -> None:
     """Train PyTorch models from one YAML file."""
 
 
-for command in COMMANDS:
+for command in (*ABOUT_RUNS, *WITH_CHECKPOINTS):
     main.add_command(command)
 
 
@@ -143,7 +138,7 @@ def sweep(config: str, overrides: tuple[str, ...], engine: str, resume: str | No
     from ftrainer.sweep import sweep as run_sweep
 
     _log_to_stderr()
-    with interrupts() as interrupted, _needing_extras():
+    with interrupts() as interrupted, needing_extras():
         done = run_sweep(config, overrides, engine=engine, resume=resume, overwrite=overwrite, interrupted=interrupted)
     if interrupted.number is not None:
         again = shlex.join(["ftrainer", "sweep", config, *overrides, "--engine", engine, "--resume", "auto"])
@@ -265,90 +260,6 @@ def bench(config: str, overrides: tuple[str, ...], backends: tuple[str, ...], st
     timings = time_backends(state, data, backends or backends_of(state.step.device), steps, rounds)
     Console().print(as_table(timings, time_data(data, steps)))
     click.echo(f"torch {torch.__version__}, {torch.get_num_threads()} threads, on {state.step.device}")
-
-
-runs_argument = click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN…")
-metrics_option = click.option(
-    "--metric", "metrics", multiple=True, help="Show this figure only, `loss` or `val/loss`; may be repeated."
-)
-
-
-@main.command("runs")
-@click.argument("directory", default="runs", type=click.Path(path_type=Path), metavar="[DIR]")
-@click.option("--sort", metavar="KEY", help="A column, a metric (its best value), or a path of the configuration.")
-@click.option("--reverse", is_flag=True, help="The largest first.")
-@click.option("--where", multiple=True, metavar="KEY=VALUE", help="Only runs of which this holds; may be repeated.")
-def list_runs(directory: Path, sort: str | None, reverse: bool, where: tuple[str, ...]) -> None:
-    """List the runs below DIR: how they stand, how far they are, how good."""
-    from rich.console import Console
-
-    from ftrainer.report.table import filter_runs, runs_table, sort_runs
-
-    found = filter_runs(_gathered([directory]), where)
-    ordered = sort_runs(found, sort, reverse) if sort else found
-    asked = [condition.partition("=")[0] for condition in where] + ([sort] if sort else [])
-    if not ordered:
-        click.echo("no run is like that")
-        return
-    wide = None if sys.stdout.isatty() else 400  # in a file or a pipe nothing is cut
-    Console(width=wide).print(runs_table(ordered, asked))
-
-
-@main.command()
-@runs_argument
-@metrics_option
-@click.option("--out", default="curves.png", type=click.Path(path_type=Path), show_default=True, help="A PNG or SVG.")
-def plot(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path) -> None:
-    """Draw the learning curves of runs; seeds of one configuration as a mean with a band."""
-    from ftrainer.report.groups import chosen_figures, group_runs, lacking
-    from ftrainer.report.plots import write_plot
-
-    groups = group_runs(_gathered(runs))
-    figures = chosen_figures(groups, metrics)
-    with _needing_extras():
-        write_plot(out, groups, figures)
-    for sentence in lacking(groups, figures):
-        click.echo(sentence, err=True)
-    click.echo(out)
-
-
-@main.command()
-@runs_argument
-@metrics_option
-@click.option("--out", default="report.html", type=click.Path(path_type=Path), show_default=True, help="An HTML file.")
-def report(runs: tuple[Path, ...], metrics: tuple[str, ...], out: Path) -> None:
-    """Write one self-contained page about runs: curves, tables, configurations, differences."""
-    from ftrainer.report.groups import chosen_figures, group_runs
-    from ftrainer.report.page import write_report
-
-    found = _gathered(runs)
-    anything = metrics or any(run.figures for run in found)
-    figures = chosen_figures(group_runs(found), metrics) if anything else []
-    with _needing_extras():
-        write_report(out, found, figures)
-    click.echo(out)
-
-
-def _gathered(paths: Sequence[Path]) -> list[Run]:
-    """The runs that can be read; of damaged ones beside them it is said what is wrong."""
-    from ftrainer.config import render
-    from ftrainer.report.runs import gather
-    from registry import ConfigError
-
-    found, damaged = gather(paths)
-    if damaged:
-        told = render(ConfigError(damaged), color=_colours())
-        click.echo(f"left out, since they are damaged:\n{told}", err=True)
-    return found
-
-
-@contextmanager
-def _needing_extras() -> Iterator[None]:
-    """A package that is not installed is an error of use: what to install is said, without a traceback."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise click.UsageError(str(error)) from error
 
 
 plugins = click.option(

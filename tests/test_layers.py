@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From left to right. `ftrainer` itself is the public surface, which extensions alone import from."""
 
-LAZY = {"ftrainer.run", "ftrainer.revisit.commands"}
+LAZY = {"ftrainer.run", "ftrainer.report.commands", "ftrainer.report.terminal", "ftrainer.revisit.commands"}
 """Modules that import inside functions, so that `--help` does not load torch."""
 HEAVY = {
     "torch._dynamo",

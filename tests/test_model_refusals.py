@@ -20,6 +20,7 @@ from ftrainer.functional.random import key
 from ftrainer.model import blamed, build_model, from_module
 from registry import ConfigError
 from tests.models import REGISTRY, scalar, sequential, typed
+from tests.toys import Doubled
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 
@@ -137,22 +138,10 @@ class Old(torch.autograd.Function):
         return grad * 2
 
 
-class New(torch.autograd.Function):
+class New(Doubled):
     """The same, as `torch.func` wants it."""
 
     generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x * 2
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad * 2
 
 
 class Uses(nn.Module):

@@ -14,7 +14,7 @@ from ftrainer.components.optim.sgd import SGD
 from ftrainer.functional import phases, pytree, random, step
 from ftrainer.functional.state import TrainState, evolve_at
 from registry import component
-from tests.toys import Linear, linear_batch, linear_state
+from tests.toys import Doubled, Linear, linear_batch, linear_state
 
 
 def update(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Tensor]]:
@@ -191,16 +191,8 @@ def test_every_step_draws_afresh_from_the_key() -> None:
     assert random.key(7) == state.key
 
 
-class Stirred(torch.autograd.Function):
+class Stirred(Doubled):
     """A gradient that draws."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x * 2
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        pass
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:  # type: ignore[override]

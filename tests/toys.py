@@ -51,3 +51,19 @@ def linear_batch(index: int, n: int = 8, dtype: torch.dtype = torch.float64) -> 
     """Batch number `index`."""
     k = random.fold_in(random.key(3), index)
     return {"x": random.normal(k, (n, 3), dtype), "y": random.normal(random.fold_in(k, 1), (n, 2), dtype)}
+
+
+class Doubled(torch.autograd.Function):
+    """Twice its input, with a gradient of its own."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        return grad * 2

@@ -194,7 +194,7 @@ def settings() -> Iterator[None]:
 def knows_vectors() -> bool | None:
     """True for a compiler that knows the vector instructions of every processor that Inductor does.
 
-    Inductor otherwise compiles and starts a program for each instruction set, 8 s on a new machine. None: let it try.
+    Inductor otherwise compiles and starts a program for each instruction set, 6 s on a new machine. None: let it try.
     """
     from torch._inductor import cpp_builder, exc  # noqa: PLC0415
 

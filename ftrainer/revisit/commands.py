@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from ftrainer.report.terminal import console
+
 DIFFERENT = 1
 """The exit code of a verification that found a difference."""
 
@@ -26,15 +28,12 @@ def evaluate(checkpoint: Path, overrides: tuple[str, ...], split: str, episodes:
     Its configuration is in it. Modules outside `extensions`, and `_target_`, want settings.allowed_import_prefixes or
     settings.allow_target among the overrides, since a checkpoint may be a stranger's.
     """
-    from rich.console import Console
-
     from ftrainer.revisit.judge import as_table, judge
     from ftrainer.revisit.revive import revive
 
     found = revive(checkpoint, overrides)
     click.echo(f"{found.path}, step {found.manifest['cursor']['step']}")
-    wide = None if sys.stdout.isatty() else 400  # in a file or a pipe nothing is cut
-    Console(width=wide).print(as_table(judge(found, split, episodes)))
+    console().print(as_table(judge(found, split, episodes)))
 
 
 @click.command("verify-resume")
